@@ -1,0 +1,155 @@
+"""The job, its attempts, and TRANSITIONS: the only state table; Lua gets its from-states as arguments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from vessel.wire import TERMINAL, JobState, Priority
+
+
+class Verb(StrEnum):
+    """An edge of the state machine; each is one Lua script."""
+
+    CREATE = "create"
+    CLAIM = "claim"
+    BOOK = "book"
+    START = "start"
+    RENEW = "renew"
+    FINISH = "finish"
+    PARK = "park"
+    REQUEUE = "requeue"
+    RELEASE = "release"
+    PROMOTE = "promote"
+    REISSUE = "reissue"
+    RESCUE = "rescue"
+    CANCEL = "cancel"
+    EXPIRE = "expire"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """From which states a verb may act, where it may lead, and what it means in one sentence."""
+
+    sources: frozenset[JobState]
+    targets: frozenset[JobState]
+    note: str
+
+
+def _edge(sources: str, targets: str, note: str) -> Transition:
+    return Transition(
+        frozenset(JobState(s) for s in sources.split()), frozenset(JobState(t) for t in targets.split()), note
+    )
+
+
+TRANSITIONS: dict[Verb, Transition] = {
+    Verb.CREATE: _edge("", "queued", "writes record, idempotency key and ticket in one step"),
+    Verb.CLAIM: _edge("queued", "running", "the generation grows, a lease begins; older tickets drop"),
+    Verb.BOOK: _edge("running", "running", "a start time from the bucket, owned by the lease"),
+    Verb.START: _edge("running", "running", "admits, charges and writes the attempt row before the bytes leave"),
+    Verb.RENEW: _edge("running", "running", "extends the lease and returns cancel flags"),
+    Verb.FINISH: _edge("queued running parked", "succeeded failed cancelled expired", "the first valid result wins"),
+    Verb.PARK: _edge("running", "parked", "waits for quota, breaker, maintenance or retry-after"),
+    Verb.REQUEUE: _edge("running", "queued", "a fallback hop to the next tier's queue"),
+    Verb.RELEASE: _edge("running", "queued", "given back before its start, no attempt used"),
+    Verb.PROMOTE: _edge("parked", "queued", "its time has come"),
+    Verb.REISSUE: _edge("queued", "queued", "its ticket was lost; the generation grows"),
+    Verb.RESCUE: _edge("running", "queued failed", "its lease is over; after three kills it fails as poison_job"),
+    Verb.CANCEL: _edge("queued parked running", "cancelled running", "running: a flag, seen at renew and start"),
+    Verb.EXPIRE: _edge("queued parked", "expired", "its deadline passed before it could run"),
+}
+
+
+def sources(verb: Verb) -> str:
+    """Return the verb's from-states as the comma-separated argument its script takes."""
+    return ",".join(sorted(TRANSITIONS[verb].sources))
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One candidate of a job's chain: which model, carried by which tier's queue."""
+
+    model: str
+    tier: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call: its write-ahead row, and its ending once known (`unknown` until then)."""
+
+    number: int
+    model: str
+    tier: str
+    started_at: int
+    worker: str
+    outcome: str = "unknown"
+    status: int | None = None
+    message: str = ""
+    counted: bool = True
+    ended_at: int | None = None
+    request_id: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row as plain JSON values, times as epoch milliseconds of Redis' clock."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its record in Redis tells it. Times are epoch milliseconds of Redis' clock."""
+
+    id: str
+    state: JobState
+    generation: int
+    tenant: str
+    priority: Priority
+    tier: str
+    model: str
+    hops: tuple[Hop, ...]
+    hop: int
+    policy: dict[str, Any]
+    reasons: tuple[str, ...]
+    created_at: int
+    updated_at: int
+    estimated_tokens: int
+    prompt_bytes: int
+    body: bytes = field(repr=False, default=b"")
+    response: bytes | None = field(repr=False, default=None)
+    attempts: tuple[Attempt, ...] = ()
+    kills: int = 0
+    reason: str = ""
+    message: str = ""
+    deadline_at: int | None = None
+    parked_until: int | None = None
+    finished_at: int | None = None
+    cancel_requested: bool = False
+    usage: dict[str, int] | None = None
+    cost_usd: Decimal | None = None
+    served_model: str | None = None
+    served_tier: str | None = None
+    spent_nano_usd: int = 0
+    retry_of: str | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Tell whether the job has ended."""
+        return self.state in TERMINAL
+
+    @property
+    def counted_attempts(self) -> int:
+        """Return how many attempts count against `max_attempts`."""
+        return sum(1 for attempt in self.attempts if attempt.counted)
+
+    @property
+    def current(self) -> Hop:
+        """Return the hop the job is on."""
+        return self.hops[self.hop]
+
+    def request(self) -> dict[str, Any]:
+        """Return the stored body as a new dict; Python's own number forms survive."""
+        parsed: dict[str, Any] = json.loads(self.body)
+        return parsed

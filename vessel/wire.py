@@ -1,0 +1,222 @@
+"""The OpenAI-shaped request with Vessel's policy beside it, and the closed sets of the outer surface.
+
+Own pydantic models, because the SDKs' TypedDicts lose data when validated (ecosystem.md 1). They only check: what is
+stored and sent is the caller's own body, so unknown fields and number spellings survive.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
+
+from vessel.errors import InvalidRequest
+
+
+class JobState(StrEnum):
+    """Where a job stands; the last four are terminal and never left."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PARKED = "parked"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
+
+
+class Priority(StrEnum):
+    """The lane a job waits in."""
+
+    INTERACTIVE = "interactive"
+    NORMAL = "normal"
+    BATCH = "batch"
+
+
+class TaskType(StrEnum):
+    """What the prompt is for; decides the tier unless something more explicit does."""
+
+    CLASSIFICATION = "classification"
+    EXTRACTION = "extraction"
+    QA = "qa"
+    TECHNICAL_QA = "technical_qa"
+    CODING = "coding"
+    GENERAL = "general"
+    STRATEGIC_ANALYSIS = "strategic_analysis"
+    DEEP_REASONING = "deep_reasoning"
+    RESEARCH = "research"
+    REALTIME = "realtime"
+
+
+class SpeedPriority(StrEnum):
+    """How much the caller prefers speed over the task's own tier."""
+
+    BALANCED = "balanced"
+    FAST = "fast"
+    MAXIMUM = "maximum"
+
+
+class OnOutage(StrEnum):
+    """What a job does when its models cannot be reached."""
+
+    QUEUE = "queue"
+    FAILOVER = "failover"
+    FAIL = "fail"
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration_s(text: str | float) -> float:
+    """Read `90`, `"90s"`, `"2h"` or `"1h30m"` as seconds. Raise ValueError for anything else, zero and below."""
+    if isinstance(text, bool):
+        raise ValueError("a duration is a number of seconds or a text like 90s, 15m, 2h")  # noqa: TRY004  pydantic turns only ValueError into a field error
+    if isinstance(text, (int, float)):
+        total = float(text)
+    else:
+        parts = _DURATION.findall(text.strip())
+        if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s+", "", text):
+            raise ValueError("a duration is a number of seconds or a text like 90s, 15m, 2h")
+        total = sum(float(n) * _SECONDS[u or "s"] for n, u in parts)
+    if not (math.isfinite(total) and 0 < total <= 366 * 86400):
+        raise ValueError("a duration lies above 0 and at most 366 days")
+    return total
+
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Policy(BaseModel):
+    """The `vessel` object of a request: how the job is to be served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tier: Annotated[str, Field(max_length=64)] | None = None
+    task_type: TaskType | None = None
+    speed_priority: SpeedPriority = SpeedPriority.BALANCED
+    priority: Priority = Priority.NORMAL
+    deadline: Seconds | None = None
+    on_outage: OnOutage = OnOutage.QUEUE
+    fallback: Literal["chain", "none"] | tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = "chain"
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    max_wait: Seconds | None = None
+    max_cost_usd: Annotated[Decimal, Field(gt=0)] | None = None
+    context: dict[str, Any] = Field(default_factory=dict)
+    builtin_tools: tuple[Literal["web_search", "code_execution"], ...] = ()
+    idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")] | None = None
+    webhook: Annotated[str, Field(max_length=2048)] | None = None
+    tags: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(
+        default_factory=dict, max_length=16
+    )
+
+    @field_validator("deadline", "max_wait", mode="before")
+    @classmethod
+    def _seconds(cls, value: object) -> object:
+        return parse_duration_s(value) if isinstance(value, (str, int, float)) else value
+
+    @field_validator("max_cost_usd", mode="before")
+    @classmethod
+    def _exact(cls, value: object) -> object:
+        return str(value) if isinstance(value, float) else value
+
+
+class Message(BaseModel):
+    """One chat message; parts and tool calls are passed on as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+
+
+Number = Annotated[float, Field(strict=True)]
+
+
+class ChatRequest(BaseModel):
+    """An OpenAI chat-completions body; unknown fields are allowed and passed on."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    max_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
+    n: Annotated[int, Field(strict=True, ge=1, le=1)] | None = None
+    stop: str | Annotated[list[str], Field(max_length=4)] | None = None
+    seed: Annotated[int, Field(strict=True)] | None = None
+    stream: StrictBool | None = None
+    tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
+    user: str | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _content_present(cls, messages: list[Message]) -> list[Message]:
+        for index, message in enumerate(messages):
+            if message.content is None and not (message.model_extra or {}).get("tool_calls"):
+                raise ValueError(f"message {index} has neither content nor tool_calls")
+        return messages
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked request: the body's exact bytes without `vessel`, its parsed form, and the policy."""
+
+    body: bytes
+    request: ChatRequest
+    policy: Policy
+
+
+def _fault(error: ValidationError, prefix: str = "") -> InvalidRequest:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    param = ".".join([prefix, *map(str, first["loc"])] if prefix else map(str, first["loc"]))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return InvalidRequest(f"{param or 'body'}: {message}.", param=param or None)
+
+
+def encode_body(body: Mapping[str, Any]) -> bytes:
+    """Write a body as UTF-8 JSON; big integers and float spellings of Python survive a round trip.
+
+    Raises InvalidRequest for NaN, infinities, lone surrogates and values JSON has no form for.
+    """
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("The body holds half a surrogate pair, which is not valid Unicode.") from None
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidRequest("The body holds a value that JSON cannot carry (NaN, infinity, or not a JSON type).") from None
+
+
+def check_submission(body: Mapping[str, Any], policy: Mapping[str, Any] | Policy | None = None) -> Submission:
+    """Check a chat-completions body and its policy (the `vessel` object, or given apart).
+
+    Raises InvalidRequest naming the first fault and its parameter; values are never echoed.
+    """
+    plain = {key: value for key, value in body.items() if key != "vessel"}
+    given = body.get("vessel") if policy is None else policy
+    try:
+        request = ChatRequest.model_validate(plain)
+    except ValidationError as error:
+        raise _fault(error) from None
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+    try:
+        checked = given if isinstance(given, Policy) else Policy.model_validate({} if given is None else given)
+    except ValidationError as error:
+        raise _fault(error, "vessel") from None
+    return Submission(encode_body(plain), request, checked)

@@ -92,6 +92,7 @@ class Attempt:
     counted: bool = True
     ended_at: int | None = None
     request_id: str | None = None
+    cost_nano_usd: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, times as epoch milliseconds of Redis' clock."""
@@ -131,8 +132,12 @@ class Job:
     cost_usd: Decimal | None = None
     served_model: str | None = None
     served_tier: str | None = None
-    spent_nano_usd: int = 0
     retry_of: str | None = None
+    queue: str = ""
+    idem: str = ""
+    reply: str = ""
+    builtin_tools: tuple[str, ...] = ()
+    booking: str = ""
 
     @property
     def terminal(self) -> bool:
@@ -143,6 +148,11 @@ class Job:
     def counted_attempts(self) -> int:
         """Return how many attempts count against `max_attempts`."""
         return sum(1 for attempt in self.attempts if attempt.counted)
+
+    @property
+    def spent_nano_usd(self) -> int:
+        """Return what its calls cost so far; a call without an answer counts at its worst case."""
+        return sum(attempt.cost_nano_usd for attempt in self.attempts)
 
     @property
     def current(self) -> Hop:

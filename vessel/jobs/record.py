@@ -1,0 +1,137 @@
+"""How a job is written into its hash and read back; payloads stay bytes and are never parsed on the way."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from vessel.jobs.model import Attempt, Hop, Job
+from vessel.wire import JobState, Priority
+
+
+def new_job_id() -> str:
+    """Make an id that cannot be guessed (128 random bits)."""
+    return f"job_{secrets.token_hex(16)}"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job about to be created."""
+
+    id: str
+    tenant: str
+    priority: Priority
+    hops: tuple[Hop, ...]
+    policy: Mapping[str, Any]
+    reasons: tuple[str, ...]
+    body: bytes = field(repr=False)
+    body_hash: str
+    estimated_tokens: int
+    deadline_ms: int = 0
+    idempotency_key: str | None = None
+    reply: str = ""
+    retry_of: str | None = None
+    builtin_tools: tuple[str, ...] = ()
+
+    def fields(self, queue: str, idem: str) -> list[str | bytes]:
+        """Return the record as a flat field-value list for the create script."""
+        record: dict[str, str | bytes] = {
+            "tenant": self.tenant,
+            "priority": str(self.priority),
+            "tier": self.hops[0].tier,
+            "model": self.hops[0].model,
+            "hops": dump([[h.model, h.tier, h.note] for h in self.hops]),
+            "hop": "0",
+            "policy": dump(self.policy),
+            "reasons": dump(self.reasons),
+            "body": self.body,
+            "est": str(self.estimated_tokens),
+            "queue": queue,
+            "idem": idem,
+            "reply": self.reply,
+            "tools": ",".join(self.builtin_tools),
+        }
+        if self.retry_of:
+            record["retry_of"] = self.retry_of
+        return [part for pair in record.items() for part in pair]
+
+
+def dump(value: object) -> str:
+    """Write a small value of ours as compact JSON."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def _text(record: Mapping[str, bytes], name: str) -> str:
+    return record.get(name, b"").decode()
+
+
+def _number(record: Mapping[str, bytes], name: str) -> int | None:
+    value = record.get(name)
+    return int(float(value)) if value else None
+
+
+def read_attempts(record: Mapping[str, bytes]) -> tuple[Attempt, ...]:
+    """Read the attempts: each has its row `a:N` and, once known, its ending `o:N`."""
+    attempts = []
+    for number in range(1, (_number(record, "n") or 0) + 1):
+        row = json.loads(record[f"a:{number}"])
+        started = _number(record, f"at:{number}") or 0
+        label, _, ending = _text(record, f"o:{number}").partition(" ")
+        attempts.append(
+            Attempt(
+                number=number,
+                model=row["model"],
+                tier=row["tier"],
+                worker=row["worker"],
+                started_at=started,
+                **({"outcome": label, **json.loads(ending)} if label else {"cost_nano_usd": row["worst_nano_usd"]}),
+            )
+        )
+    return tuple(attempts)
+
+
+def read_job(record: Mapping[str, bytes]) -> Job:
+    """Read a whole record as a `Job`."""
+    usage = record.get("usage")
+    cost = _text(record, "cost")
+    return Job(
+        id=_text(record, "id"),
+        state=JobState(_text(record, "state")),
+        generation=_number(record, "gen") or 0,
+        tenant=_text(record, "tenant"),
+        priority=Priority(_text(record, "priority")),
+        tier=_text(record, "tier"),
+        model=_text(record, "model"),
+        hops=tuple(Hop(*hop) for hop in json.loads(record["hops"])),
+        hop=_number(record, "hop") or 0,
+        policy=json.loads(record["policy"]),
+        reasons=tuple(json.loads(record["reasons"])),
+        created_at=_number(record, "created") or 0,
+        updated_at=_number(record, "updated") or 0,
+        estimated_tokens=_number(record, "est") or 0,
+        prompt_bytes=len(record.get("body", b"")),
+        body=record.get("body", b""),
+        response=record.get("response"),
+        attempts=read_attempts(record),
+        kills=_number(record, "kills") or 0,
+        reason=_text(record, "reason"),
+        message=_text(record, "message"),
+        deadline_at=_number(record, "deadline"),
+        parked_until=_number(record, "until"),
+        finished_at=_number(record, "finished"),
+        cancel_requested=record.get("cancel") == b"1",
+        usage=json.loads(usage) if usage else None,
+        cost_usd=Decimal(cost) if cost else None,
+        served_model=_text(record, "served_model") or None,
+        served_tier=_text(record, "served_tier") or None,
+        retry_of=_text(record, "retry_of") or None,
+        queue=_text(record, "queue"),
+        idem=_text(record, "idem"),
+        reply=_text(record, "reply"),
+        builtin_tools=tuple(t for t in _text(record, "tools").split(",") if t),
+        booking=_text(record, "booking"),
+    )

@@ -1,0 +1,1 @@
+"""Redis: every key, every script, every connection; nothing else in Vessel imports redis."""

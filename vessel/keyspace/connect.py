@@ -1,0 +1,191 @@
+"""Connections and the two runners, sync for producers and async for workers; a Redis call is defined once for both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import redis
+import redis.asyncio as aredis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from vessel.errors import RedisRefused, RedisUnreachable, VesselError
+from vessel.keyspace.script import Call
+
+T = TypeVar("T")
+SOCKET_TIMEOUT_S = 5.0
+PIPELINE_SIZE = 128
+FLUSHES_AT_ONCE = 4
+_REFUSALS = ("OOM", "MISCONF", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
+
+
+def _options() -> dict[str, Any]:
+    return {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0, "health_check_interval": 25}
+
+
+def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    master, _, db = parts.path.strip("/").partition("/")
+    nodes = [(h.rpartition(":")[0] or h, int(h.rpartition(":")[2]) if ":" in h else 26379) for h in hosts]
+    return nodes, master or "mymaster", {"db": int(db or 0), "password": parts.password, "username": parts.username}
+
+
+def connect(url: str) -> redis.Redis:
+    """Open a sync client; redis, rediss, unix and sentinel URLs. Nothing is sent yet."""
+    retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3)
+    if url.startswith("sentinel://"):
+        nodes, master, options = _sentinel(url)
+        found: redis.Redis = Sentinel(nodes, **_options()).master_for(master, retry=retry, **options)
+        return found
+    return redis.Redis.from_url(url, retry=retry, **_options())
+
+
+def connect_async(url: str, *, blocking_s: float = 0.0) -> aredis.Redis:
+    """Open an async client; `blocking_s` widens the socket timeout for blocking reads. Nothing is sent yet."""
+    retry = AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3)
+    options = _options() | {"socket_timeout": SOCKET_TIMEOUT_S + blocking_s}
+    if url.startswith("sentinel://"):
+        nodes, master, more = _sentinel(url)
+        found: aredis.Redis = AsyncSentinel(nodes, **_options()).master_for(master, retry=retry, **more)
+        return found
+    return aredis.Redis.from_url(url, retry=retry, **options)
+
+
+def as_vessel_error(error: Exception) -> Exception:
+    """Turn a Redis client's error into ours: unreachable, refused, or the error itself."""
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
+        return RedisUnreachable()
+    if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
+        kind = str(error).split(" ", 1)[0]
+        return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. `vessel doctor` names the cure.")
+    return error
+
+
+class SyncRunner:
+    """Run calls one by one or in one round trip, for producers."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        """Take an open client; it is not closed here."""
+        self.client = client
+
+    def run(self, call: Call[T]) -> T:
+        """Run one call. Raises RedisUnreachable or RedisRefused."""
+        return self.run_all([call])[0]
+
+    def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Run calls in pipelines, in order, not as a transaction; raise the first error."""
+        answers: list[T] = []
+        for start in range(0, len(calls), PIPELINE_SIZE):
+            chunk = calls[start : start + PIPELINE_SIZE]
+            try:
+                raw = self._pipeline(chunk)
+            except (RedisError, OSError) as error:
+                raise as_vessel_error(error) from None
+            answers.extend(call.parse(value) for call, value in zip(chunk, raw, strict=True))
+        return answers
+
+    def _pipeline(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        raw = self._send(calls)
+        lost = [i for i, value in enumerate(raw) if isinstance(value, NoScriptError)]
+        if lost:
+            for script in {call.script.sha: call.script for call in calls if call.script}.values():
+                self.client.script_load(script.text)
+            for i, value in zip(lost, self._send([calls[i] for i in lost]), strict=True):
+                raw[i] = value
+        for value in raw:
+            if isinstance(value, Exception):
+                raise value
+        return raw
+
+    def _send(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*call.command)
+        return list(pipe.execute(raise_on_error=False))
+
+
+class AsyncRunner:
+    """Run calls for many coroutines; calls of one loop tick share a round trip.
+
+    A cancelled caller never cancels a round trip: shared connections would hand answers to the wrong caller
+    (CVE-2023-28858).
+    """
+
+    def __init__(self, client: aredis.Redis) -> None:
+        """Take an open client; `close` closes it."""
+        self.client = client
+        self._waiting: list[tuple[Call[Any], asyncio.Future[Any]]] = []
+        self._flushes: set[asyncio.Task[None]] = set()
+        self._kicked = False
+
+    async def run(self, call: Call[T]) -> T:
+        """Run one call. Raises RedisUnreachable or RedisRefused."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((call, future))
+        if not self._kicked:
+            self._kicked = True
+            loop.call_soon(self._kick)
+        return call.parse(await future)
+
+    async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Run calls together; raise the first error."""
+        return list(await asyncio.gather(*(self.run(call) for call in calls)))
+
+    def _kick(self) -> None:
+        self._kicked = False
+        while self._waiting and len(self._flushes) < FLUSHES_AT_ONCE:
+            batch, self._waiting = self._waiting[:PIPELINE_SIZE], self._waiting[PIPELINE_SIZE:]
+            task = asyncio.get_running_loop().create_task(self._flush(batch))
+            self._flushes.add(task)
+            task.add_done_callback(self._flushed)
+
+    def _flushed(self, task: asyncio.Task[None]) -> None:
+        self._flushes.discard(task)
+        if self._waiting:
+            self._kick()
+
+    async def _flush(self, batch: list[tuple[Call[Any], asyncio.Future[Any]]]) -> None:
+        try:
+            raw = await self._pipeline([call for call, _ in batch])
+        except (RedisError, OSError, VesselError) as error:
+            raw = [as_vessel_error(error)] * len(batch)
+        for (_, future), value in zip(batch, raw, strict=True):
+            if future.done():
+                continue
+            if isinstance(value, Exception):
+                future.set_exception(as_vessel_error(value))
+            else:
+                future.set_result(value)
+
+    async def _pipeline(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        raw = await self._send(calls)
+        lost = [i for i, value in enumerate(raw) if isinstance(value, NoScriptError)]
+        if lost:
+            for script in {call.script.sha: call.script for call in calls if call.script}.values():
+                await self.client.script_load(script.text)
+            for i, value in zip(lost, await self._send([calls[i] for i in lost]), strict=True):
+                raw[i] = value
+        return raw
+
+    async def _send(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        pipe = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*call.command)
+        return list(await pipe.execute(raise_on_error=False))
+
+    async def close(self) -> None:
+        """Let running round trips end, then close the client."""
+        if self._flushes:
+            await asyncio.gather(*self._flushes, return_exceptions=True)
+        await self.client.aclose()

@@ -1,0 +1,37 @@
+-- Write a job, its idempotency key and (issue = 1) its ticket in one step.
+-- KEYS: job events idem index deadlines tickets queue
+-- ARGV: id body_hash use_key issue template queue_name repr deadline_ms to *fields
+-- include: record
+-- include: ticket
+-- Returns: {created|exists|conflict, id}. Repeating the call with the same id changes nothing.
+if use_key == '1' then
+  local known = redis.call('GET', idem)
+  if known then
+    local other, hash = string.match(known, '^(%S+) (%S+)$')
+    if other ~= id then
+      return {hash == body_hash and 'exists' or 'conflict', other}
+    end
+  end
+end
+if redis.call('EXISTS', job) == 1 then
+  return {'created', id}
+end
+local now = now_ms()
+local record = {}
+for i = 10, #ARGV do record[#record + 1] = ARGV[i] end
+redis.call('HSET', job, 'id', id, 'state', to, 'gen', 0, 'created', ms(now), 'updated', ms(now), unpack(record))
+if use_key == '1' then
+  redis.call('SET', idem, id .. ' ' .. body_hash)
+end
+redis.call('ZADD', index, ms(now), id)
+if tonumber(deadline_ms) > 0 then
+  redis.call('HSET', job, 'deadline', ms(now + deadline_ms))
+  redis.call('ZADD', deadlines, ms(now + deadline_ms), id)
+end
+if issue == '1' then
+  push_ticket(queue, tickets, template, queue_name, id, '0', repr, now)
+else
+  redis.call('ZADD', tickets, ms(now), id)
+end
+emit(events, now, 'created', to, 0, repr)
+return {'created', id}

@@ -1,0 +1,18 @@
+-- Time in milliseconds of Redis' clock, membership in a comma-separated list, and one event of a job.
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function among(list, value)
+  return value and string.find(',' .. list .. ',', ',' .. value .. ',', 1, true) ~= nil
+end
+
+local function ms(value)
+  return string.format('%.0f', value)
+end
+
+local function emit(stream, now, name, state, generation, more)
+  redis.call('XADD', stream, 'MAXLEN', '~', 200, '*', 'event', name, 'state', state, 'generation', generation,
+    'at', ms(now), 'detail', more or '')
+end

@@ -1,0 +1,155 @@
+"""Every key Vessel writes, with how long it lives."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+EVENTS_KEPT = 200
+REPLY_TTL_MS = 3_600_000
+"""A reply stream outlives its process by at most this; the reader renews it."""
+
+TTL_CLASSES: dict[str, str] = {
+    "job": "none while the job is open, VESSEL_RESULT_TTL from its end",
+    "events": "as job",
+    "idempotency": "as job",
+    "index": "trimmed to VESSEL_RESULT_TTL by the sweep",
+    "leases": "permanent, one entry per running job",
+    "parked": "permanent, one entry per parked job",
+    "deadlines": "permanent, one entry per open job with a deadline",
+    "tickets": "permanent, one entry per unclaimed ticket",
+    "queue": "permanent, Celery's list",
+    "ledger": "permanent stream, one entry per charged call",
+    "bucket": "twice the limit's window",
+    "gate": "one day",
+    "models": "permanent, one hash",
+    "live": "one minute",
+    "reply": "one hour",
+    "role": "the length of the role's lease",
+    "sweep": "one day",
+}
+"""TTL class per key family; a test compares what scripts leave behind with this table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Build key names under one namespace, so that several vessels share a Redis."""
+
+    namespace: str
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self.namespace, *parts))
+
+    def job(self, job_id: str) -> str:
+        """Name the hash that is the truth about a job."""
+        return self._key("job", job_id)
+
+    def events(self, job_id: str) -> str:
+        """Name the stream of a job's transitions."""
+        return self._key("job", job_id, "events")
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """Name the string that maps a tenant's idempotency key to `job_id body_hash`; the key itself is not readable."""
+        return self._key("idem", tenant, hashlib.sha256(key.encode()).hexdigest()[:32])
+
+    def queue(self, queue: str) -> str:
+        """Name Celery's list for a queue (kombu prefixes with the same namespace)."""
+        return self._key(queue)
+
+    def tickets(self, queue: str) -> str:
+        """Name the sorted set of issued and unclaimed tickets of a queue."""
+        return self._key("tickets", queue)
+
+    def bucket(self, item_key: str) -> str:
+        """Name a limit's bucket by the key `limits` gives its item."""
+        return self._key("limit", item_key)
+
+    def gate(self, org: str, model: str) -> str:
+        """Name the hash of what holds a model back for the whole organisation."""
+        return self._key("gate", org, model)
+
+    def live(self, tier: str) -> str:
+        """Name the sorted set of workers serving a tier, scored by their last heartbeat."""
+        return self._key("live", tier)
+
+    def reply(self, process: str) -> str:
+        """Name the stream that wakes one process' waiters."""
+        return self._key("reply", process)
+
+    def role(self, role: str) -> str:
+        """Name the lease that lets one process play a role (sweeper, usage log writer)."""
+        return self._key("role", role)
+
+    @property
+    def index(self) -> str:
+        """Name the sorted set of all jobs by creation time."""
+        return self._key("jobs")
+
+    @property
+    def leases(self) -> str:
+        """Name the sorted set of running jobs by the end of their lease."""
+        return self._key("leases")
+
+    @property
+    def parked(self) -> str:
+        """Name the sorted set of parked jobs by their due time."""
+        return self._key("parked")
+
+    @property
+    def deadlines(self) -> str:
+        """Name the sorted set of open jobs by deadline."""
+        return self._key("deadlines")
+
+    @property
+    def ledger(self) -> str:
+        """Name the stream of charged calls."""
+        return self._key("ledger")
+
+    @property
+    def models(self) -> str:
+        """Name the hash with the upstream's model list and the models seen gone."""
+        return self._key("models")
+
+    @property
+    def sweep(self) -> str:
+        """Name the hash in which sweeps notice that Redis was away."""
+        return self._key("sweep")
+
+    @property
+    def unacked(self) -> str:
+        """Name kombu's hash of delivered and unacknowledged messages."""
+        return self._key("unacked")
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """The keys a verb may touch for one job; scripts take them by these names."""
+
+    job: str
+    events: str
+    idem: str
+    reply: str
+    tickets: str
+    queue: str
+    index: str
+    leases: str
+    parked: str
+    deadlines: str
+    ledger: str
+
+
+def job_keys(keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "") -> JobKeys:
+    """Collect one job's keys; `idem` and `reply` are full key names, empty where the job has none."""
+    return JobKeys(
+        job=keys.job(job_id),
+        events=keys.events(job_id),
+        idem=idem or keys.idempotency("", ""),
+        reply=reply or keys.reply("none"),
+        tickets=keys.tickets(queue),
+        queue=keys.queue(queue),
+        index=keys.index,
+        leases=keys.leases,
+        parked=keys.parked,
+        deadlines=keys.deadlines,
+        ledger=keys.ledger,
+    )

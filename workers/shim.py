@@ -1,0 +1,55 @@
+"""Keep a worker of Celery 5.7.0 alive through a Redis outage.
+
+Celery 5.7.0 closes the broker connection a second time after `collect()` has taken its client away
+(https://github.com/celery/celery/pull/10242). With late-acknowledged work in flight, kombu then asks the missing
+client for its address and the AttributeError, no connection error, ends the worker. The shim remembers each channel's
+last client and lends it while a pool is built. A test fails when either version changes.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import celery
+import kombu
+from kombu.transport import redis as transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+AFFECTED = ("5.7.0", "5.7.0")
+"""The versions of celery and kombu that have the fault."""
+
+
+def affected() -> bool:
+    """Tell whether the installed versions have the fault."""
+    return (celery.__version__, kombu.__version__) == AFFECTED
+
+
+def _lending(get_pool: Callable[[Any, bool], Any]) -> Callable[..., Any]:
+    @wraps(get_pool)
+    def lent(channel: Any, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002  kombu's own signature
+        held = channel.connection
+        if getattr(held, "client", None) is not None:
+            channel.vessel_last = SimpleNamespace(client=held.client, default_port=held.default_port)
+            return get_pool(channel, asynchronous)
+        channel.connection = getattr(channel, "vessel_last", held)
+        try:
+            return get_pool(channel, asynchronous)
+        finally:
+            channel.connection = held
+
+    lent.vessel_shim = True  # type: ignore[attr-defined]
+    return lent
+
+
+def install() -> bool:
+    """Patch kombu's Redis channels where it is needed, once; tell whether the patch is in place."""
+    if not affected():
+        return False
+    for channel in (transport.Channel, transport.SentinelChannel):
+        if not hasattr(channel._get_pool, "vessel_shim"):
+            channel._get_pool = _lending(channel._get_pool)
+    return True

@@ -6,7 +6,7 @@ own password (which Celery masks) stands in the configuration.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from celery import Celery
@@ -29,18 +29,6 @@ RESTORE_INTERVAL_S = 5
 SOCKET_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 1024
 """A cap, not a pool size. It must exceed the slots: kombu raises at the cap and then the ack is lost."""
-
-
-class BrokerSettings(Protocol):
-    """What the app needs to know of the settings."""
-
-    @property
-    def redis_url(self) -> str | None:
-        """Hold a redis, rediss, unix or sentinel URL."""
-
-    @property
-    def namespace(self) -> str:
-        """Hold the prefix of every key and queue."""
 
 
 class LaneCycle(round_robin_cycle):  # type: ignore[misc]  # kombu ships no types
@@ -131,7 +119,6 @@ _TASK_CONF: dict[str, Any] = {
 
 _WORKER_CONF: dict[str, Any] = {
     "worker_pool": POOL,
-    "worker_concurrency": SLOTS,
     "worker_prefetch_multiplier": 1,
     "worker_send_task_events": True,
     "worker_enable_remote_control": True,
@@ -147,12 +134,16 @@ def _queues(names: Sequence[str]) -> list[Queue]:
     return [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names]
 
 
-def make_app(settings: BrokerSettings, tiers: Sequence[str]) -> Celery:
-    """Build the app for the tiers of the registry; nothing is connected yet."""
+def make_app(redis_url: str, *, namespace: str, tiers: Sequence[str], slots: int = SLOTS) -> Celery:
+    """Build the app for the tiers of the registry; nothing is connected yet.
+
+    `slots` is how many messages a worker holds at once unless its command line says otherwise.
+    """
     names = queues_of(tiers)
     app = Celery("vessel", set_as_current=True)
-    app.conf.update(_TASK_CONF | _WORKER_CONF | _broker_conf(settings.redis_url or "", settings.namespace))
+    app.conf.update(_TASK_CONF | _WORKER_CONF | _broker_conf(redis_url, namespace))
     app.conf.update(
+        worker_concurrency=slots,
         task_queues=_queues(names),
         task_default_queue=names[0],
         include=list(TASK_MODULES),

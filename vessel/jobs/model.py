@@ -90,7 +90,8 @@ class Attempt:
     status: int | None = None
     message: str = ""
     counted: bool = True
-    ended_at: int | None = None
+    reason: str = ""
+    duration_ms: int | None = None
     request_id: str | None = None
     cost_nano_usd: int = 0
 

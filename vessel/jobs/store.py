@@ -17,6 +17,10 @@ from vessel.wire import JobState
 UNKNOWN = "unknown"
 ORPHANED = "orphaned"
 MAX_KILLS = 3
+LIGHT_FIELDS = tuple(
+    "id state gen tenant priority tier model hops hop policy reasons created updated est queue idem reply tools booking "
+    "until deadline finished kills reason message usage cost served_model served_tier retry_of cancel".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +333,15 @@ class JobStore:
         names = {"leases": self.keys.leases, "parked": self.keys.parked, "deadlines": self.keys.deadlines}
         args: dict[str, Arg] = {"limit": limit, "lease_ms": self.lease_ms, "gap_ms": max(5000, self.lease_ms // 3)}
         return load("due").call(names | {"sweep": self.keys.sweep}, args, parse)
+
+    def peek(self, job_id: str) -> Call[Job | None]:
+        """Read a job without its payloads, or None."""
+
+        def parse(raw: Sequence[Any]) -> Job | None:
+            record = {name: value for name, value in zip(LIGHT_FIELDS, raw, strict=True) if value is not None}
+            return read_job(record) if "state" in record else None
+
+        return command("HMGET", self.keys.job(job_id), *LIGHT_FIELDS, parse=parse)
 
     def read(self, job_id: str) -> Call[Job | None]:
         """Read a whole job, or None."""

@@ -8,7 +8,7 @@
 -- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 -- `rest`: the number of result fields, the field-value words, then the settlement triples capacity, period, give back.
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'reply')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'reply', 'booking')
 if not held[1] then
   if ledger_row ~= '' then
     redis.call('XADD', ledger, '*', 'call', id .. '/' .. attempt, 'outcome', late_label, 'row', ledger_row)
@@ -24,6 +24,9 @@ local news = end_attempt(job, ledger, id, attempt, (valid == '1' and not used) a
   ledger_row, unknown, 10, 16 + words, now)
 if not used then
   return {(not news and held[1] == to) and 'finished' or (open and 'superseded' or 'late'), held[1]}
+end
+if attempt == '0' and held[5] then
+  settle(10, 16 + words, now)
 end
 local fields = {}
 for i = 16, 15 + words do fields[#fields + 1] = ARGV[i] end

@@ -7,9 +7,12 @@
 -- Returns: {done, until} or {superseded, state}. A lost lease still records the attempt's ending.
 local now = now_ms()
 end_attempt(job, ledger, id, attempt, label, outcome_row, ledger_row, unknown, 6, 18, now)
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'booking')
 if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   return {'superseded', held[1] or ''}
+end
+if attempt == '0' and held[4] then
+  settle(6, 18, now)
 end
 local due = now + delay_ms
 redis.call('HSET', job, 'state', to, 'updated', ms(now), 'until', ms(due), 'reason', reason, 'message', message,

@@ -1,0 +1,1 @@
+"""The public import: `from groq_vessel import GroqClient`."""

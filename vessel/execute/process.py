@@ -1,0 +1,171 @@
+"""A worker process' executor: its slots, its leases, its heartbeat, and what it knows about the world."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from vessel.dispatch.queues import queues_of
+from vessel.errors import Unreachable, VesselError
+from vessel.execute.job import JobRun
+from vessel.execute.persist import Spool, persist
+from vessel.jobs.store import Held
+from vessel.keyspace.connect import AsyncRunner, connect_async
+from vessel.keyspace.script import command, load, word
+from vessel.maintain import Sweeper
+from vessel.observe.logs import get_logger
+from vessel.registry import Availability, resolve
+from vessel.submit import SILENT_MS, Door, redis_url
+from vessel.upstream.groq import GroqUpstream
+from vessel.upstream.keys import KeySource
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from vessel.jobs.model import Hop
+    from vessel.settings import Settings
+
+HEARTBEAT_S = 1.0
+RENEW_PART = 3
+"""Leases are renewed every third of their length, so that two renewals may be missed."""
+
+log = get_logger(__name__)
+
+
+class Executor:
+    """Runs the jobs of one worker process on its event loop."""
+
+    def __init__(self, settings: Settings, *, tiers: Sequence[str], worker: str, slots: int) -> None:
+        """Take settings; `open` connects and starts the background work."""
+        self.settings = settings
+        self.tiers = tuple(tiers)
+        self.worker = worker
+        self.door = Door(settings)
+        self.registry, self.keys, self.store = self.door.registry, self.door.keys, self.door.store
+        self.runner = AsyncRunner(connect_async(redis_url(settings)))
+        key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else None
+        self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
+        self.spool = Spool(settings.data_dir / "spool")
+        self.availability = Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date())
+        self.alive: dict[str, int] = {}
+        self.draining = False
+        self._drained = asyncio.Event()
+        self._slots = asyncio.Semaphore(slots)
+        self._runs: dict[str, JobRun] = {}
+        self._claims = itertools.count(1)
+        self._clock_offset_ms = 0.0
+        self._background: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def open(cls, settings: Settings, *, tiers: Sequence[str], worker: str, slots: int) -> Executor:
+        """Connect, learn what is served and start renewing, beating and sweeping."""
+        executor = cls(settings, tiers=tiers, worker=worker, slots=slots)
+        await executor._beat()
+        sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
+                          spool=executor.spool)  # fmt: skip
+        executor._background = [
+            asyncio.ensure_future(executor._repeat(executor._beat, HEARTBEAT_S)),
+            asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
+            asyncio.ensure_future(sweeper.run()),
+        ]
+        return executor
+
+    async def run(self, tickets: Sequence[tuple[str, int]], queue: str = "") -> list[dict[str, object]]:
+        """Claim and run the jobs of one message; raises only when Redis stays away."""
+        answers = await asyncio.gather(*(self._one(job_id, generation, queue) for job_id, generation in tickets))
+        return [answer for answer in answers if answer]
+
+    async def _one(self, job_id: str, generation: int, queue: str) -> dict[str, object] | None:
+        async with self._slots:
+            owner = f"{self.worker}/{next(self._claims)}"
+            held = await persist(self.runner, self.store.claim(job_id, generation, queue or self.tiers[0], owner))
+            if not isinstance(held, Held):
+                log.debug("job.ticket_dropped", job_id=job_id, generation=generation, reason=held.word)
+                return None
+            run = JobRun(self, held)
+            self._runs[owner] = run
+            try:
+                ended = await run.serve()
+            finally:
+                self._runs.pop(owner, None)
+            log.info("job.served", job_id=job_id, tier=held.job.tier, model=held.job.model, state=ended,
+                     attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
+            return {"job": job_id, "state": ended, "model": held.job.model}
+
+    def drain(self) -> None:
+        """Start nothing more: claimed jobs that have not started are released, running calls end."""
+        self.draining = True
+        self._drained.set()
+
+    async def sleep_unless_draining(self, seconds: float) -> bool:
+        """Sleep to a booked start; true at once when the process drains."""
+        try:
+            await asyncio.wait_for(self._drained.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop the background work and close connections; jobs still held go back through their lease."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
+        try:
+            await self.runner.run_all(names)
+        except VesselError:
+            log.warning("worker.leave_unsaid", worker=self.worker)
+        await self.upstream.close()
+        await self.runner.close()
+
+    def now_ms(self) -> int:
+        """Return Redis' time as last seen, carried on by this process' monotonic clock."""
+        return int(time.monotonic() * 1000 + self._clock_offset_ms)
+
+    def unavailable(self, hops: Sequence[Hop]) -> frozenset[str]:
+        """Name the models of a chain that nothing serves any more."""
+        return frozenset(h.model for h in hops if resolve(self.registry, h.model, self.availability) is None)
+
+    async def mark_gone(self, model: str) -> None:
+        """Tell every worker and producer that the upstream does not know this model any more."""
+        if model in self.availability.gone:
+            return
+        log.warning("model.gone", model=model)
+        gone = Availability(self.availability.listed, self.availability.gone | {model}, self.availability.today)
+        self.availability = gone
+        await persist(self.runner, command("HSET", self.keys.models, f"gone:{model}", self.now_ms(), parse=word))
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await step()
+            except Unreachable:
+                log.warning("redis.away", worker=self.worker)
+            except Exception as error:  # noqa: BLE001  a broken beat must not end the worker's renewals
+                log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)
+
+    async def _beat(self) -> None:
+        beat = load("heartbeat").call(
+            {}, {"worker": self.worker, "silent_ms": 10 * SILENT_MS}, word,
+            more_keys=[self.keys.live(tier) for tier in self.tiers],
+        )  # fmt: skip
+        calls: list[Any] = [beat, self.door.alive(), self.door.availability()]
+        now, self.alive, self.availability = await self.runner.run_all(calls)
+        self._clock_offset_ms = float(now) - time.monotonic() * 1000
+
+    async def _renew(self) -> None:
+        runs = [run for run in self._runs.values()]
+        if not runs:
+            return
+        for run, answer in zip(runs, await self.runner.run(self.store.renew([r.held for r in runs])), strict=True):
+            if answer == "cancel":
+                run.cancel()
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Name the queues this process consumes."""
+        return queues_of(self.tiers)

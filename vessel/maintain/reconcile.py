@@ -1,0 +1,103 @@
+"""Find tickets that were lost between Redis and a worker, and issue them anew.
+
+Celery's BRPOP takes a message out before it is noted as unacknowledged; a worker that dies in between loses it for
+good (celery-facts 1.4). A ticket is lost when its job is still queued, it is not in its list any more, and no worker
+holds its message. Tickets are consumed in order, so all older than the list's next one have left it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from vessel.dispatch.queues import queues_of
+from vessel.dispatch.ticket import parse
+from vessel.keyspace.script import command, word
+from vessel.observe.logs import get_logger
+
+if TYPE_CHECKING:
+    from vessel.keyspace.connect import AsyncRunner
+    from vessel.submit import Door
+
+SUSPECT_AFTER_MS = 1500
+HELD_AT_MOST_MS = 30_000
+"""A message a worker has held this long without claiming is taken as lost with its worker; a late one drops."""
+
+CANDIDATES = 500
+
+log = get_logger(__name__)
+
+
+class Reconciler:
+    """Compares issued tickets with what is in the lists and in workers' hands; a suspicion must hold for two ticks."""
+
+    def __init__(self, door: Door, runner: AsyncRunner) -> None:
+        """Take the shared handles."""
+        self.keys, self.store, self.runner = door.keys, door.store, runner
+        self.queues = queues_of(door.registry.tiers)
+        self._suspects: set[tuple[str, float]] = set()
+
+    async def tick(self) -> None:
+        """Reissue what was suspected at the last tick and still is."""
+        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
+        old = await self.runner.run_all([self._issued_before(q, now - SUSPECT_AFTER_MS) for q in self.queues])
+        waiting = {queue: found for queue, found in zip(self.queues, old, strict=True) if found}
+        if not waiting:
+            self._suspects.clear()
+            return
+        in_hand = await self._in_hand()
+        suspects: set[tuple[str, float]] = set()
+        for queue, found in waiting.items():
+            oldest_in_list = await self._next_in_list(queue, now)
+            for job_id, issued in found:
+                held = job_id in in_hand and now - issued < HELD_AT_MOST_MS
+                if issued < oldest_in_list and not held:
+                    suspects.add((job_id, issued))
+        await self._reissue([job_id for job_id, _ in suspects & self._suspects])
+        self._suspects = suspects - self._suspects
+
+    def _issued_before(self, queue: str, then: float) -> Any:
+        def read(raw: list[Any]) -> list[tuple[str, float]]:
+            rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
+            return [(word(row[0]), float(row[1])) for row in rows]
+
+        return command(
+            "ZRANGE", self.keys.tickets(queue), "-inf", int(then), "BYSCORE", "LIMIT", 0, CANDIDATES, "WITHSCORES",
+            parse=read,
+        )  # fmt: skip
+
+    async def _next_in_list(self, queue: str, now: int) -> float:
+        """Return when the ticket that a worker would take next was issued; `now` where the list is empty."""
+        raw = await self.runner.run(command("LINDEX", self.keys.queue(queue), -1, parse=lambda value: value))
+        tickets = parse(raw) if raw else []
+        if not tickets:
+            return float(now)
+        ids = [job_id for job_id, _ in tickets]
+        scores = await self.runner.run(
+            command("ZMSCORE", self.keys.tickets(queue), *ids, parse=lambda raw: [float(s) for s in raw if s is not None])
+        )
+        return min(scores, default=0.0)
+
+    async def _in_hand(self) -> set[str]:
+        """Name the jobs whose message some worker has taken and not acknowledged."""
+        held = await self.runner.run(command("HVALS", self.keys.unacked, parse=list))
+        found: set[str] = set()
+        for raw in held:
+            try:
+                found.update(job_id for job_id, _ in parse(json.dumps(json.loads(raw)[0])))
+            except (ValueError, IndexError, TypeError):
+                continue
+        return found
+
+    async def _reissue(self, ids: list[str]) -> None:
+        jobs = await self.runner.run_all([self.store.peek(job_id) for job_id in ids])
+        for job_id, job in zip(ids, jobs, strict=True):
+            if job is None:
+                await self.runner.run_all(
+                    [command("ZREM", self.keys.tickets(queue), job_id, parse=word) for queue in self.queues]
+                )
+        found = [job for job in jobs if job]
+        answers = await self.runner.run_all([self.store.reissue(job) for job in found])
+        again = sum(answer.word == "done" for answer in answers)
+        if again:
+            log.warning("tickets.reissued", count=again)

@@ -1,0 +1,139 @@
+"""The sweeper's loop: every step is an atomic script that rechecks, so any number of processes may run it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+from vessel.errors import Unreachable
+from vessel.jobs.store import decode_booking
+from vessel.keyspace.script import Call, command, load, word
+from vessel.maintain.reconcile import Reconciler
+from vessel.observe.logs import get_logger
+from vessel.upstream.outcome import Failure
+from vessel.usage.log import UsageLog
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from vessel.execute.persist import Spool
+    from vessel.jobs.model import Job
+    from vessel.keyspace.connect import AsyncRunner
+    from vessel.submit import Door
+    from vessel.upstream.groq import GroqUpstream
+
+TICK_S = 0.5
+MODELS_EVERY_S = 60.0
+PRUNE_EVERY_S = 60.0
+PRUNE_AT_ONCE = 500
+
+log = get_logger(__name__)
+
+
+class Sweeper:
+    """Runs the sweeps of one process; a short role lease keeps others from doing the same work twice."""
+
+    def __init__(
+        self, door: Door, runner: AsyncRunner, *, worker: str, spool: Spool, upstream: GroqUpstream | None
+    ) -> None:
+        """Take the shared handles; without an upstream the model list is not refreshed here."""
+        self.door, self.runner, self.worker = door, runner, worker
+        self.store, self.keys = door.store, door.keys
+        self.spool, self.upstream = spool, upstream
+        self.reconciler = Reconciler(door, runner)
+        self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
+        self._next: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Sweep until cancelled; trouble is logged and the next tick goes on."""
+        while True:
+            for step in (self.tick, self._replay, self._write_usage, self._refresh_models, self._prune):
+                await self._guard(step)
+            await asyncio.sleep(TICK_S * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+
+    async def _guard(self, step: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await step()
+        except Unreachable:
+            log.debug("sweep.redis_away", step=step.__name__)
+        except Exception as error:  # noqa: BLE001  one broken sweep must not end the others
+            log.error("sweep.failed", step=step.__name__, error=type(error).__name__)
+
+    async def tick(self) -> None:
+        """Look at what is due once."""
+        if not await self._holds("sweeper", 2.5):
+            return
+        due = await self.runner.run(self.store.due())
+        await self._each(due.parked, self.store.promote)
+        await self._each(due.leased, lambda job: self.store.rescue(job, decode_booking(job.booking)), "job.rescued")
+        await self._each(due.deadlines, self.store.expire)
+        await self.reconciler.tick()
+
+    async def _each(self, ids: Sequence[str], act: Callable[[Job], Call[Any]], event: str = "") -> None:
+        jobs = await self.runner.run_all([self.store.peek(job_id) for job_id in ids])
+        for job_id, job in zip(ids, jobs, strict=True):
+            if job is None:
+                await self.runner.run_all([self._forget(name, job_id) for name in self._sets()])
+        found = [job for job in jobs if job]
+        answers = await self.runner.run_all([act(job) for job in found])
+        for job, answer in zip(found, answers, strict=True):
+            if event and answer.word in {"done", "poisoned"}:
+                log.warning(event, job_id=job.id, tier=job.tier, model=job.model, outcome=answer.word)
+
+    def _sets(self) -> tuple[str, ...]:
+        return (self.keys.parked, self.keys.leases, self.keys.deadlines)
+
+    def _forget(self, name: str, job_id: str) -> Call[str]:
+        return command("ZREM", name, job_id, parse=word)
+
+    async def _holds(self, role: str, lease_s: float) -> bool:
+        args = {"owner": self.worker, "lease_ms": int(lease_s * 1000)}
+        return bool(await self.runner.run(load("role").call({"role": self.keys.role(role)}, args, int)))
+
+    def _due(self, what: str, every_s: float) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < self._next.get(what, 0.0):
+            return False
+        self._next[what] = now + every_s
+        return True
+
+    async def _replay(self) -> None:
+        await self.spool.replay(self.runner)
+
+    async def _write_usage(self) -> None:
+        if await self._holds("usage_log", 5.0):
+            while await self.usage_log.follow(self.runner):
+                pass
+
+    async def _refresh_models(self) -> None:
+        """Ask the upstream what the key may call, and store it for all."""
+        if self.upstream is None or not self._due("models", MODELS_EVERY_S):
+            return
+        if not await self._holds("models", MODELS_EVERY_S / 2):
+            return
+        models = await self.upstream.list_models()
+        if isinstance(models, Failure):
+            self._next["models"] = asyncio.get_running_loop().time() + 5.0
+            log.warning("models.not_listed", reason=str(models.reason), status=models.status)
+            return
+        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
+        listed = json.dumps(sorted(str(m["id"]) for m in models if m.get("active", True)))
+        await self.runner.run(
+            command("HSET", self.keys.models, "listed", listed, "fetched_at", now, parse=word)
+        )
+
+    async def _prune(self) -> None:
+        """Drop index entries whose record has gone by its TTL."""
+        if not self._due("prune", PRUNE_EVERY_S):
+            return
+        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
+        horizon = now - int(self.door.settings.result_ttl * 1000)
+        old = command("ZRANGE", self.keys.index, "-inf", horizon, "BYSCORE", "LIMIT", 0, PRUNE_AT_ONCE,
+                      parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+        ids = await self.runner.run(old)
+        alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
+        await self.runner.run_all(
+            [self._forget(self.keys.index, i) for i, there in zip(ids, alive, strict=True) if not there]
+        )

@@ -1,0 +1,74 @@
+"""Structured logs with fixed fields; a redaction processor is the second line behind not logging secrets at all."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+_SECRETS = re.compile(
+    r"(gsk_|sk-|vsl_)[A-Za-z0-9_\-]{4,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^@/\s]+(?=@)",
+)
+_FORBIDDEN = frozenset({"prompt", "messages", "content", "completion", "answer", "response", "body", "api_key", "key"})
+MASK = "[redacted]"
+
+
+def redact_text(text: str) -> str:
+    """Mask keys, bearer tokens and passwords in URLs."""
+    return _SECRETS.sub(MASK, text)
+
+
+def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask what must not be logged, by field name and by shape."""
+    for name, value in event.items():
+        if name in _FORBIDDEN:
+            event[name] = MASK
+        elif isinstance(value, str):
+            event[name] = redact_text(value)
+    return event
+
+
+def _shared() -> list[Any]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        redact,
+    ]
+
+
+def configure_logs(log_format: Literal["console", "json"] | None = None, level: str = "INFO") -> None:
+    """Send structlog and stdlib records alike to stderr; console on a terminal, else one JSON object a line."""
+    chosen = log_format or ("console" if sys.stderr.isatty() else "json")
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if chosen == "console"
+        else structlog.processors.JSONRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared(),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    structlog.configure(
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def get_logger(name: str) -> Any:
+    """Return a structured logger; `event` names what happened, e.g. `job.parked`."""
+    return structlog.get_logger(name)

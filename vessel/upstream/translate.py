@@ -1,0 +1,158 @@
+"""Make the body for one model of the chain out of the caller's body, and say what had to change.
+
+The caller's fields that mean the same everywhere are passed on untouched. A field whose meaning changes, or that the
+model has no counterpart for, always leaves a note; dropping in silence is what this module exists to prevent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_SEARCH = "web_search"
+_CODE = "code_execution"
+_AS_TOOL = {_SEARCH: "browser_search", _CODE: "code_interpreter"}
+_AS_ENABLED = {_SEARCH: "web_search", _CODE: "code_interpreter"}
+_FROM_TOOL = {native: ours for ours, native in _AS_TOOL.items()}
+_FROM_ENABLED = {native: ours for ours, native in _AS_ENABLED.items()}
+# Without a counterpart outside of the Compound systems (docs/compound/built-in-tools).
+_ONLY_COMPOUND = ("search_settings", "include_domains", "exclude_domains")
+
+
+def translate(
+    body: dict[str, Any],
+    *,
+    model_id: str,
+    features: frozenset[str],
+    reasoning_efforts: tuple[str, ...],
+    builtin_tools: tuple[str, ...],
+    max_completion_tokens: int,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the body to send to `model_id` and one note per change of meaning; `body` itself is not changed.
+
+    `builtin_tools` holds `web_search` and `code_execution`; `reasoning_efforts` what the model takes, weakest first.
+    """
+    translated, notes = dict(body), list[str]()
+    translated["model"] = model_id
+    translated.pop("stream", None)
+    translated.pop("stream_options", None)
+    _budget(translated, max_completion_tokens, notes)
+    _builtin_tools(translated, model_id, features, builtin_tools, notes)
+    _reasoning_effort(translated, model_id, reasoning_efforts if "reasoning" in features else (), notes)
+    _reasoning_shown(translated, model_id, features, notes)
+    _response_format(translated, model_id, features, notes)
+    return translated, tuple(notes)
+
+
+def _budget(body: dict[str, Any], tokens: int, notes: list[str]) -> None:
+    older = body.pop("max_tokens", None)
+    wanted = body.get("max_completion_tokens")
+    wanted = older if wanted is None else wanted
+    body["max_completion_tokens"] = tokens
+    if wanted is not None and wanted != tokens:
+        notes.append(f"max_completion_tokens was changed from {wanted} to {tokens}")
+
+
+def _builtin_tools(
+    body: dict[str, Any], model_id: str, features: frozenset[str], asked: tuple[str, ...], notes: list[str]
+) -> None:
+    if model_id.startswith("groq/compound"):
+        wanted = _taken_from_tools(body, asked)
+        if wanted:
+            _enable_on_compound(body, wanted)
+        return
+    native = "builtin_tools" in features
+    wanted = _taken_from_compound(body, model_id, asked, notes)
+    for name in _ONLY_COMPOUND:
+        if body.pop(name, None) is not None:
+            notes.append(f"{name} was dropped: {model_id} cannot restrict its searches")
+    if native:
+        tools = list(body.get("tools") or ())
+        present = [tool.get("type") for tool in tools]
+        tools += [{"type": _AS_TOOL[name]} for name in wanted if _AS_TOOL[name] not in present]
+        if tools:
+            body["tools"] = tools
+        return
+    for name in _taken_from_tools(body, wanted):
+        notes.append(f"{name} was dropped: {model_id} has no built-in tools, so it answers from what it knows")
+
+
+def _taken_from_tools(body: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...]:
+    """Take Groq's built-in entries out of `tools` and return them in our names, after those asked for."""
+    tools = body.get("tools") or []
+    kinds = [str(tool.get("type")) for tool in tools]
+    found = [_FROM_TOOL[kind] for kind in kinds if kind in _FROM_TOOL]
+    if found:
+        body["tools"] = [tool for tool, kind in zip(tools, kinds, strict=True) if kind not in _FROM_TOOL]
+        if not body["tools"]:
+            for name in ("tools", "tool_choice", "parallel_tool_calls"):  # a choice without tools is a 400
+                body.pop(name, None)
+    return tuple(dict.fromkeys((*asked, *found)))
+
+
+def _enable_on_compound(body: dict[str, Any], wanted: tuple[str, ...]) -> None:
+    custom = _mapping(body.get("compound_custom"))
+    tools = _mapping(custom.get("tools"))
+    enabled = _list(tools.get("enabled_tools"))
+    enabled += [_AS_ENABLED[name] for name in wanted if _AS_ENABLED[name] not in enabled]
+    body["compound_custom"] = custom | {"tools": tools | {"enabled_tools": enabled}}
+
+
+def _taken_from_compound(
+    body: dict[str, Any], model_id: str, asked: tuple[str, ...], notes: list[str]
+) -> tuple[str, ...]:
+    """Take `compound_custom` out, which only Compound reads, and return its tools in our names."""
+    custom = _mapping(body.pop("compound_custom", None))
+    wanted = list(asked)
+    for native in _list(_mapping(custom.pop("tools", None)).get("enabled_tools")):
+        if str(native) in _FROM_ENABLED:
+            wanted.append(_FROM_ENABLED[str(native)])
+        else:
+            notes.append(f"a tool of compound_custom was dropped: {model_id} has nothing like it")
+    if custom:
+        notes.append(f"compound_custom was dropped: {model_id} is not a Compound system")
+    return tuple(dict.fromkeys(wanted))
+
+
+def _reasoning_effort(body: dict[str, Any], model_id: str, efforts: tuple[str, ...], notes: list[str]) -> None:
+    asked = body.get("reasoning_effort")
+    if asked is None or asked in efforts:
+        return
+    del body["reasoning_effort"]
+    if not efforts:
+        notes.append(f"reasoning_effort {asked} was dropped: {model_id} does not reason")
+    elif asked == "none":
+        body["reasoning_effort"] = efforts[0]
+        notes.append(f"reasoning_effort none became {efforts[0]}: {model_id} cannot stop reasoning")
+    elif asked != "default":  # leaving `default` out means the same
+        notes.append(f"reasoning_effort {asked} was dropped: {model_id} uses its own")
+
+
+def _reasoning_shown(body: dict[str, Any], model_id: str, features: frozenset[str], notes: list[str]) -> None:
+    """Carry over whether the reasoning is shown: `reasoning_format`, or `include_reasoning` on gpt-oss."""
+    if "reasoning" not in features:
+        for name in ("reasoning_format", "include_reasoning"):
+            if body.pop(name, None) is not None:
+                notes.append(f"{name} was dropped: {model_id} does not reason")
+    elif "gpt-oss" in model_id and "reasoning_format" in body:
+        form = body.pop("reasoning_format")
+        if form is None or body.get("include_reasoning") is not None:
+            return
+        body["include_reasoning"] = form != "hidden"
+        if form == "raw":
+            notes.append(f"reasoning_format raw became parsed: {model_id} keeps its reasoning out of the content")
+
+
+def _response_format(body: dict[str, Any], model_id: str, features: frozenset[str], notes: list[str]) -> None:
+    form = _mapping(body.get("response_format"))
+    schema = _mapping(form.get("json_schema"))
+    if form.get("type") == "json_schema" and schema.get("strict") is True and "strict_schema" not in features:
+        body["response_format"] = form | {"json_schema": schema | {"strict": False}}
+        notes.append(f"the JSON schema is best effort on {model_id}, not strict")
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return list(value) if isinstance(value, list) else []

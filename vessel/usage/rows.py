@@ -1,0 +1,138 @@
+"""The rows a call leaves behind: its write-ahead attempt row, its ending, and its ledger entry in the seed's format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, assert_never
+
+from vessel.gate.limiter import Charge as GateCharge
+from vessel.gate.limiter import GiveBack, refund, settle
+from vessel.jobs.store import UNKNOWN, Ending
+from vessel.upstream.outcome import UNCOUNTED, Charge, Failure, Outcome, Reason, Success, Usage
+from vessel.usage.prices import cost_usd, nano
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vessel.jobs.model import Job
+    from vessel.registry import Model
+
+SUCCEEDED = "succeeded"
+FAILED = "failed"
+NANO = Decimal(10) ** 9
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call about to be made: which attempt of which job on which model, and what it may cost at most."""
+
+    job: Job
+    number: int
+    model: Model
+    tier: str
+    worker: str
+    prompt_tokens: int
+    output_tokens: int
+    worst_nano_usd: int
+    charges: tuple[GateCharge, ...]
+
+
+def _dump(row: dict[str, Any]) -> str:
+    return json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+
+
+def attempt_row(call: Call) -> str:
+    """Write the write-ahead row of an attempt."""
+    return _dump(
+        {"model": call.model.id, "tier": call.tier, "worker": call.worker, "worst_nano_usd": call.worst_nano_usd}
+    )
+
+
+def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, *, estimated: bool) -> str:
+    """Write a ledger entry as the seed's usage log has it, with ids added; the cost is an exact JSON number.
+
+    Time, entry id and outcome are added by whoever reads the ledger: Redis gives them.
+    """
+    row: dict[str, Any] = {
+        "model": call.model.id,
+        "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens, "cached": usage.cached_tokens},
+        "cost_usd": "@COST@",
+        "vessel": "groq",
+        "job_id": call.job.id,
+        "attempt": call.number,
+        "request_id": request_id,
+        "tier": call.tier,
+        "tenant": call.job.tenant,
+    }
+    if estimated:
+        row["estimated"] = True
+    tags = call.job.policy.get("tags")
+    if tags:
+        row["tags"] = tags
+    return _dump(row).replace('"@COST@"', format(cost, "f"), 1)
+
+
+def unknown_row(call: Call) -> str:
+    """Write the entry of a call whose answer is never seen: booked at its worst case, marked as estimated."""
+    usage = Usage(call.prompt_tokens, call.output_tokens)
+    return ledger_row(call, usage, Decimal(call.worst_nano_usd) / NANO, None, estimated=True)
+
+
+def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
+    """Price an outcome: the attempt's ending, its ledger entry if it was charged, and what goes back to the gate."""
+    match outcome:
+        case Success():
+            cost = cost_usd(call.model, outcome.usage)
+            if outcome.tool_fees_usd:
+                cost += Decimal(outcome.tool_fees_usd)
+            estimated = outcome.tool_fees_usd is not None or call.model.price_estimated
+            booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated)
+            row = _ending_row(outcome, "", 200, counted=True, cost_nano=nano(cost))
+            return Ending(call.number, SUCCEEDED, row, booked, settle(call.charges, outcome.usage))
+        case Failure():
+            return _failed(call, outcome, counted=counted)
+        case _ as never:
+            assert_never(never)
+
+
+def _failed(call: Call, failure: Failure, *, counted: bool) -> Ending:
+    label, booked, cost_nano, back = str(failure.reason), "", 0, _given_back(call.charges, failure)
+    if failure.charge is Charge.UNKNOWN:
+        label, booked, cost_nano = UNKNOWN, unknown_row(call), call.worst_nano_usd
+    elif failure.charge is Charge.KNOWN and failure.usage is not None:
+        cost = cost_usd(call.model, failure.usage)
+        cost_nano = nano(cost)
+        booked = ledger_row(call, failure.usage, cost, failure.request_id, estimated=False)
+        label = FAILED
+    row = _ending_row(failure, failure.message, failure.status, counted=counted, cost_nano=cost_nano)
+    return Ending(call.number, label, row, booked, back)
+
+
+def _given_back(charges: Sequence[GateCharge], failure: Failure) -> tuple[GiveBack, ...]:
+    if failure.usage is not None:
+        return settle(charges, failure.usage)
+    if failure.charge is Charge.UNKNOWN:
+        return ()
+    untouched = failure.reason in {Reason.RATE_LIMITED, Reason.CONNECT_FAILED, Reason.NO_KEY, Reason.TOO_LARGE}
+    return refund(charges, requests=untouched)
+
+
+def _ending_row(outcome: Outcome, message: str, status: int | None, *, counted: bool, cost_nano: int) -> str:
+    row: dict[str, Any] = {
+        "status": status,
+        "message": message,
+        "counted": counted,
+        "request_id": outcome.request_id,
+        "cost_nano_usd": cost_nano,
+        "duration_ms": outcome.duration_ms,
+    }
+    if isinstance(outcome, Failure):
+        row["reason"] = str(outcome.reason)
+    return _dump(row)
+
+
+def counts(outcome: Outcome) -> bool:
+    """Tell whether an attempt counts against `max_attempts`."""
+    return not (isinstance(outcome, Failure) and outcome.reason in UNCOUNTED)

@@ -21,9 +21,14 @@ def cancel(door: Door, job: Job) -> Call[Answer]:
 
 
 def retry(door: Door, job: Job, *, availability: Availability, reply: str = "") -> Prepared:
-    """Prepare the same request as a new job with `retry_of`; the old one is unchanged. Raises WrongState while it is open."""
+    """Prepare the same request as a new job with `retry_of`; the old one is unchanged.
+
+    Raises WrongState while the old one is open.
+    """
     if not job.terminal:
-        raise WrongState(f"Job {job.id} is {job.state}, so there is nothing to retry yet. Wait for it or cancel it first.")
+        raise WrongState(
+            f"Job {job.id} is {job.state}, so there is nothing to retry yet. Wait for it or cancel it first."
+        )
     policy = {name: value for name, value in job.policy.items() if name != "idempotency_key"}
     return door.prepare(
         json.loads(job.body), policy, availability=availability, tenant=job.tenant, reply=reply, retry_of=job.id

@@ -195,8 +195,8 @@ class Door:
             groups.setdefault(job.queue, []).append(job)
         for queue, members in groups.items():
             size = min(TICKETS_PER_MESSAGE, max(1, len(members) // 8))
-            for at in range(0, len(members), size):
-                calls.append(self._message(queue, members[at : at + size]))
+            starts = range(0, len(members), size)
+            calls.extend(self._message(queue, members[at : at + size]) for at in starts)
         return calls
 
     def _message(self, queue: str, members: Sequence[Prepared]) -> Call[str]:

@@ -124,7 +124,8 @@ class Waiter:
         runner = SyncRunner(client)
         while not self._closed:
             try:
-                for after, fields in runner.run(read_stream(self.reply, after)):  # noqa: B007  the last id is kept
+                for seen, fields in runner.run(read_stream(self.reply, after)):
+                    after = seen
                     self._wake(fields["job"])
             except Unreachable:
                 time.sleep(RECONNECT_S)
@@ -189,7 +190,8 @@ class AsyncWaiter:
         runner, after = AsyncRunner(client), "0"
         try:
             while not await self._ended(job_id):
-                for after, fields in await runner.run(read_stream(self._keys.events(job_id), after)):  # noqa: B007
+                for seen, fields in await runner.run(read_stream(self._keys.events(job_id), after)):
+                    after = seen
                     if fields["state"] in TERMINAL:
                         return
         finally:
@@ -206,7 +208,8 @@ class AsyncWaiter:
         try:
             while True:
                 try:
-                    for after, fields in await runner.run(read_stream(self.reply, after)):  # noqa: B007
+                    for seen, fields in await runner.run(read_stream(self.reply, after)):
+                        after = seen
                         if (woken := self._waiting.get(fields["job"])) is not None:
                             woken.set()
                 except Unreachable:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 
 from vessel.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class JobState(StrEnum):
@@ -199,7 +201,9 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     except UnicodeEncodeError:
         raise InvalidRequest("The body holds half a surrogate pair, which is not valid Unicode.") from None
     except (TypeError, ValueError, RecursionError):
-        raise InvalidRequest("The body holds a value that JSON cannot carry (NaN, infinity, or not a JSON type).") from None
+        raise InvalidRequest(
+            "The body holds a value that JSON cannot carry (NaN, infinity, or not a JSON type)."
+        ) from None
 
 
 def check_submission(body: Mapping[str, Any], policy: Mapping[str, Any] | Policy | None = None) -> Submission:

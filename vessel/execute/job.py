@@ -148,11 +148,13 @@ class JobRun:
                 return await self._release(booking)
             answer = await self._start(call)
             self.ended = NO_ATTEMPT if answer.word == "started" else self.ended
+        return self._admitted(call, answer)
+
+    def _admitted(self, call: Call, answer: Answer) -> Park | Fail | Reroute | str | None:
+        """Read the gate's answer. None: go; text: the job is not ours any more."""
         match answer.word:
-            case "started":
-                return None
-            case "superseded":
-                return "superseded"
+            case "started" | "superseded":
+                return None if answer.word == "started" else answer.word
             case "cancel_requested":
                 return Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything was sent.")
             case "wait":
@@ -160,9 +162,7 @@ class JobRun:
             case "too_large":
                 sizes = f"{call.prompt_tokens} prompt + {call.output_tokens} output tokens"
                 text = f"{call.model.id} allows fewer {answer.limit.upper()} than this request needs ({sizes})."
-                failure = Failure(call.model.id, Reason.TOO_LARGE, text, limit_name=answer.limit)
-                decision = self._decide(failure)
-                return decision if isinstance(decision, (Park, Fail, Reroute)) else Fail(JobState.FAILED, "too_large", text)
+                return self._refused(Failure(call.model.id, Reason.TOO_LARGE, text, limit_name=answer.limit))
             case _:
                 raise RuntimeError(f"start.lua answered {answer.word}")
 
@@ -175,7 +175,7 @@ class JobRun:
         return await persist(self.executor.runner, started)
 
     def _wait(self, wait_ms: float, which: str) -> Park | Reroute | Fail:
-        """A refusal of the gate: wait for the quota, or step down when the next model need not wait that long."""
+        """Answer a refusal of the gate: wait for the quota, or step down when the next model need not wait so long."""
         failure = Failure(
             self.job.hops[self.hop].model,
             Reason.RATE_LIMITED,
@@ -183,11 +183,13 @@ class JobRun:
             retry_after_s=wait_ms / 1000,
             limit_name=which,
         )
+        return self._refused(failure)
+
+    def _refused(self, failure: Failure) -> Park | Reroute | Fail:
+        """Decide on a refusal of the gate; nothing was sent, so a retry is only another wait."""
         decision = self._decide(failure)
         match decision:
-            case Park():
-                return Park(min(MAX_PARK_MS, decision.delay_ms), decision.reason)
-            case Retry():
+            case Park() | Retry():
                 return Park(min(MAX_PARK_MS, decision.delay_ms), decision.reason)
             case Reroute() | Fail():
                 return decision
@@ -313,7 +315,7 @@ class JobRun:
             answer = await persist(self.executor.runner, call)
         except Unreachable:
             self.executor.spool.keep(call, f"{self.job.id}-{self.ended.number}")
-            log.error("job.spooled", job_id=self.job.id)
+            log.error("job.spooled", job_id=self.job.id)  # noqa: TRY400  a traceback could hold the answer
             return "spooled"
         return answer.detail or answer.word
 
@@ -324,4 +326,3 @@ class JobRun:
     async def _release(self, booking: tuple[GiveBack, ...]) -> str:
         await persist(self.executor.runner, self.executor.store.release(self.held, booking))
         return "released"
-

@@ -18,7 +18,7 @@ from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
 from vessel.registry import Availability, resolve
-from vessel.submit import SILENT_MS, Door, redis_url
+from vessel.submit import SILENT_MS, Door
 from vessel.upstream.groq import GroqUpstream
 from vessel.upstream.keys import KeySource
 
@@ -38,14 +38,14 @@ log = get_logger(__name__)
 class Executor:
     """Runs the jobs of one worker process on its event loop."""
 
-    def __init__(self, settings: Settings, *, tiers: Sequence[str], worker: str, slots: int) -> None:
+    def __init__(self, settings: Settings, *, redis_url: str, tiers: Sequence[str], worker: str, slots: int) -> None:
         """Take settings; `open` connects and starts the background work."""
         self.settings = settings
         self.tiers = tuple(tiers)
         self.worker = worker
         self.door = Door(settings)
         self.registry, self.keys, self.store = self.door.registry, self.door.keys, self.door.store
-        self.runner = AsyncRunner(connect_async(redis_url(settings)))
+        self.runner = AsyncRunner(connect_async(redis_url))
         key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else None
         self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
         self.spool = Spool(settings.data_dir / "spool")
@@ -60,9 +60,11 @@ class Executor:
         self._background: list[asyncio.Task[None]] = []
 
     @classmethod
-    async def open(cls, settings: Settings, *, tiers: Sequence[str], worker: str, slots: int) -> Executor:
+    async def open(
+        cls, settings: Settings, *, redis_url: str, tiers: Sequence[str], worker: str, slots: int
+    ) -> Executor:
         """Connect, learn what is served and start renewing, beating and sweeping."""
-        executor = cls(settings, tiers=tiers, worker=worker, slots=slots)
+        executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
         await executor._beat()
         sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
@@ -73,7 +75,7 @@ class Executor:
         ]
         return executor
 
-    async def run(self, tickets: Sequence[tuple[str, int]], queue: str = "") -> list[dict[str, object]]:
+    async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:
         """Claim and run the jobs of one message; raises only when Redis stays away."""
         answers = await asyncio.gather(*(self._one(job_id, generation, queue) for job_id, generation in tickets))
         return [answer for answer in answers if answer]
@@ -81,7 +83,7 @@ class Executor:
     async def _one(self, job_id: str, generation: int, queue: str) -> dict[str, object] | None:
         async with self._slots:
             owner = f"{self.worker}/{next(self._claims)}"
-            held = await persist(self.runner, self.store.claim(job_id, generation, queue or self.tiers[0], owner))
+            held = await persist(self.runner, self.store.claim(job_id, generation, queue, owner))
             if not isinstance(held, Held):
                 log.debug("job.ticket_dropped", job_id=job_id, generation=generation, reason=held.word)
                 return None
@@ -146,7 +148,7 @@ class Executor:
             except Unreachable:
                 log.warning("redis.away", worker=self.worker)
             except Exception as error:  # noqa: BLE001  a broken beat must not end the worker's renewals
-                log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)
+                log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)  # noqa: TRY400  no texts
 
     async def _beat(self) -> None:
         beat = load("heartbeat").call(
@@ -158,7 +160,7 @@ class Executor:
         self._clock_offset_ms = float(now) - time.monotonic() * 1000
 
     async def _renew(self) -> None:
-        runs = [run for run in self._runs.values()]
+        runs = list(self._runs.values())
         if not runs:
             return
         for run, answer in zip(runs, await self.runner.run(self.store.renew([r.held for r in runs])), strict=True):

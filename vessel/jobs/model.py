@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vessel.wire import TERMINAL, JobState, Priority
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 
 class Verb(StrEnum):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vessel.jobs.model import Attempt, Hop, Job
 from vessel.wire import JobState, Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def new_job_id() -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vessel.gate.limiter import Bucket, Charge, GiveBack
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
@@ -14,13 +13,18 @@ from vessel.keyspace.names import JobKeys, Keys, job_keys
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
 from vessel.wire import JobState
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 UNKNOWN = "unknown"
 ORPHANED = "orphaned"
 MAX_KILLS = 3
-LIGHT_FIELDS = tuple(
-    "id state gen tenant priority tier model hops hop policy reasons created updated est queue idem reply tools booking "
-    "until deadline finished kills reason message usage cost served_model served_tier retry_of cancel".split()
+LIGHT_FIELDS = (
+    *("id", "state", "gen", "tenant", "priority", "tier", "model", "hops", "hop", "policy", "reasons", "created"),
+    *("updated", "est", "queue", "idem", "reply", "tools", "booking", "until", "deadline", "finished", "kills"),
+    *("reason", "message", "usage", "cost", "served_model", "served_tier", "retry_of", "cancel"),
 )
+"""A record without its payloads and attempts."""
 
 
 @dataclass(frozen=True, slots=True)

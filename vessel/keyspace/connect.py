@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -19,7 +18,11 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from vessel.errors import RedisRefused, RedisUnreachable, VesselError
-from vessel.keyspace.script import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vessel.keyspace.script import Call
 
 T = TypeVar("T")
 SOCKET_TIMEOUT_S = 5.0

@@ -49,7 +49,7 @@ class Keys:
         return self._key("job", job_id, "events")
 
     def idempotency(self, tenant: str, key: str) -> str:
-        """Name the string that maps a tenant's idempotency key to `job_id body_hash`; the key itself is not readable."""
+        """Name the string that maps a tenant's idempotency key, hashed, to `job_id body_hash`."""
         return self._key("idem", tenant, hashlib.sha256(key.encode()).hexdigest()[:32])
 
     def queue(self, queue: str) -> str:

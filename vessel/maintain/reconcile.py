@@ -74,7 +74,9 @@ class Reconciler:
             return float(now)
         ids = [job_id for job_id, _ in tickets]
         scores = await self.runner.run(
-            command("ZMSCORE", self.keys.tickets(queue), *ids, parse=lambda raw: [float(s) for s in raw if s is not None])
+            command(
+                "ZMSCORE", self.keys.tickets(queue), *ids, parse=lambda raw: [float(s) for s in raw if s is not None]
+            )
         )
         return min(scores, default=0.0)
 

@@ -59,7 +59,7 @@ class Sweeper:
         except Unreachable:
             log.debug("sweep.redis_away", step=step.__name__)
         except Exception as error:  # noqa: BLE001  one broken sweep must not end the others
-            log.error("sweep.failed", step=step.__name__, error=type(error).__name__)
+            log.error("sweep.failed", step=step.__name__, error=type(error).__name__)  # noqa: TRY400  no texts
 
     async def tick(self) -> None:
         """Look at what is due once."""
@@ -120,9 +120,7 @@ class Sweeper:
             return
         now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
         listed = json.dumps(sorted(str(m["id"]) for m in models if m.get("active", True)))
-        await self.runner.run(
-            command("HSET", self.keys.models, "listed", listed, "fetched_at", now, parse=word)
-        )
+        await self.runner.run(command("HSET", self.keys.models, "listed", listed, "fetched_at", now, parse=word))
 
     async def _prune(self) -> None:
         """Drop index entries whose record has gone by its TTL."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from vessel.usage.prices import nano, worst_case_nano_usd
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from vessel.registry import Limits, Model
     from vessel.wire import ChatRequest
 
@@ -43,7 +44,13 @@ def output_tokens(request: ChatRequest, model: Model, limits: Limits | None, pro
 
 
 def affordable_output_tokens(
-    request: ChatRequest, model: Model, wanted: int, *, most_prompt_tokens: int, cap_usd: Decimal | None, spent_nano: int
+    request: ChatRequest,
+    model: Model,
+    wanted: int,
+    *,
+    most_prompt_tokens: int,
+    cap_usd: Decimal | None,
+    spent_nano: int,
 ) -> int | None:
     """Bound the output so that even the worst case stays within the job's cap; None when the model cannot.
 

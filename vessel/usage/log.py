@@ -26,7 +26,7 @@ Entry = tuple[str, dict[str, bytes]]
 
 def render(entry_id: str, fields: Mapping[str, bytes]) -> bytes:
     """Write one entry as its line: the time is that of Redis when the call ended."""
-    at = datetime.fromtimestamp(int(entry_id.split("-")[0]) / 1000, UTC).isoformat()
+    at = datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC).isoformat()
     head = json.dumps({"timestamp": at}, separators=(",", ":"))[:-1]
     tail = json.dumps({"outcome": fields["outcome"].decode(), "entry": entry_id}, separators=(",", ":"))[1:]
     return f"{head},{fields['row'].decode()[1:-1]},{tail}\n".encode()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
 POOL = "workers.pool:AsyncioPool"
+CONSUMER = "workers.consumer:BundlingConsumer"
 TASK_MODULES = ("workers.tasks",)
 SLOTS = 200
 VISIBILITY_S = 300
@@ -119,6 +120,7 @@ _TASK_CONF: dict[str, Any] = {
 
 _WORKER_CONF: dict[str, Any] = {
     "worker_pool": POOL,
+    "worker_consumer": CONSUMER,
     "worker_prefetch_multiplier": 1,
     "worker_send_task_events": True,
     "worker_enable_remote_control": True,

@@ -1,0 +1,149 @@
+"""What happens around the tasks: the executor opens before the first message, drains on SIGTERM, closes last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from concurrent.futures import TimeoutError as NotYet
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+
+from celery import bootsteps, signals
+from celery.worker import state as worker_state
+from kombu.utils.imports import symbol_by_name
+
+from vessel.dispatch.queues import tiers_of
+from vessel.errors import Unreachable, VesselError
+from workers.pool import AsyncioPool
+from workers.runs import REQUEST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vessel.settings import Settings
+
+log = logging.getLogger("vessel.workers")
+
+EXECUTOR = "vessel.execute:Executor"
+"""The class that serves tickets; tests of the pool put one here that needs no upstream."""
+RETRY_S = 1.0
+LOOK_S = 0.2
+
+
+class Executing(Protocol):
+    """What a worker process needs of its executor."""
+
+    async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:
+        """Claim and run the jobs of one message."""
+
+    def drain(self) -> None:
+        """Start nothing more."""
+
+    async def close(self) -> None:
+        """End the background work."""
+
+
+class Process:
+    """The one executor of this worker process."""
+
+    def __init__(self) -> None:
+        """Start with nothing open."""
+        self.settings: Settings | None = None
+        self.redis_url = ""
+        self.pool: AsyncioPool | None = None
+        self.executor: Executing | None = None
+        self.asked_to_stop = False
+
+    def configure(self, settings: Settings, redis_url: str) -> None:
+        """Keep what the executor is opened with."""
+        self.settings, self.redis_url = settings, redis_url
+
+    def drain(self) -> None:
+        """Let running calls end and start nothing more; may be called twice and from a signal handler."""
+        if self.pool is not None:
+            self.pool.drain(self.executor.drain if self.executor else _nothing)
+
+
+process = Process()
+
+
+def _nothing() -> None:
+    pass
+
+
+async def run(tickets: Sequence[tuple[str, int]]) -> list[dict[str, object]]:
+    """Run the jobs of the current message. The boot step has opened the executor before any message comes in."""
+    if process.executor is None:
+        raise RuntimeError("the executor is not open")
+    return await process.executor.run(tickets, REQUEST.get()["delivery_info"]["routing_key"])
+
+
+async def _open(tiers: Sequence[str], worker: str, slots: int) -> Executing:
+    opener = symbol_by_name(EXECUTOR).open
+    told = False
+    while True:
+        try:
+            opened: Executing = await opener(
+                process.settings, redis_url=process.redis_url, tiers=tiers, worker=worker, slots=slots
+            )
+        except Unreachable as error:
+            if not told:
+                log.error("%s Trying again every %g s; the worker takes no work until then.", error, RETRY_S)  # noqa: TRY400  the text is for people
+                told = True
+            await asyncio.sleep(RETRY_S)
+        else:
+            return opened
+
+
+class ExecutorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+    """Open the executor on the pool's loop before Celery's consumer connects, so that both find Redis there."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, worker: Any) -> None:
+        """Open, however long Redis is away; a shutdown asked for meanwhile is obeyed."""
+        pool = worker.pool
+        if not isinstance(pool, AsyncioPool):
+            _refuse("Vessel's tasks need Vessel's pool. Leave out -P (and --pool).", 2)
+        tiers = tiers_of(worker.app.amqp.queues.consume_from)
+        opening = pool.submit(_open(tiers, f"{worker.hostname}:{os.getpid()}", pool.limit))
+        while process.executor is None:
+            worker_state.maybe_shutdown()
+            try:
+                process.executor = opening.result(LOOK_S)
+            except NotYet:
+                continue
+            except VesselError as error:
+                _refuse(str(error), error.exit_code)
+        process.pool = pool
+        pool.at_stop(process.executor.close)
+
+    def close(self, _worker: Any) -> None:
+        """Drain, also where no signal came: `celery control shutdown` sends none."""
+        process.drain()
+
+
+def _refuse(text: str, exit_code: int) -> NoReturn:
+    log.critical(text)
+    raise SystemExit(exit_code)
+
+
+def _lean(sender: Any, **_: object) -> None:
+    # Both cost a second at every connect and bring nothing to workers that share their state in Redis.
+    sender.options.update(without_mingle=True, without_gossip=True)
+
+
+def _on_shutting_down(how: str, **_: object) -> None:
+    if how == "Warm" and process.asked_to_stop:
+        os.kill(os.getpid(), signal.SIGQUIT)
+        return
+    process.asked_to_stop = True
+    process.drain()
+
+
+def install(app: Any) -> None:
+    """Hang the boot step and the signals onto an app, once."""
+    app.steps["worker"].add(ExecutorStep)
+    signals.worker_init.connect(_lean, weak=False, dispatch_uid="vessel.lean")
+    signals.worker_shutting_down.connect(_on_shutting_down, weak=False, dispatch_uid="vessel.drain")

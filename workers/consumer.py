@@ -1,0 +1,28 @@
+"""Celery's consumer, sending its events in bundles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.worker.consumer import Consumer
+
+EVENTS_EVERY_S = 0.1
+
+
+class BundlingConsumer(Consumer):  # type: ignore[misc]  # celery ships no types
+    """Publish task events a few times a second instead of at every turn of the hub: a third of a message's CPU."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Start with nothing buffered."""
+        self._flush_is_due = False
+        super().__init__(*args, **kwargs)
+
+    def on_send_event_buffered(self) -> None:
+        """Have the hub flush the buffer soon, once for all events until then."""
+        if not self._flush_is_due and self.hub is not None:
+            self._flush_is_due = True
+            self.hub.call_later(EVENTS_EVERY_S, self._flush_bundle)
+
+    def _flush_bundle(self) -> None:
+        self._flush_is_due = False
+        self._flush_events()

@@ -1,0 +1,27 @@
+"""Name what somebody probably meant."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ` Did you mean ...?` with up to three known names that look alike, or nothing.
+
+    A model's id is also found without its owner: `gpt-oss-20b` means `openai/gpt-oss-20b`.
+    """
+    names = {key.lower(): key for key in known}
+    asked = name.strip().lower()
+    ends = {key.rsplit("/", 1)[-1]: key for key in names}
+    if asked in ends:
+        near = [ends[asked]]
+    else:
+        near = get_close_matches(asked, names, n=3, cutoff=0.6)
+        near += [ends[end] for end in get_close_matches(asked, ends, n=3, cutoff=0.6)]
+        near += [key for key in names if len(asked) > 3 and asked in key]  # noqa: PLR2004  shorter parts are in everything
+    found = list(dict.fromkeys(names[key] for key in near))[:3]
+    return f" Did you mean {' or '.join(found)}?" if found else ""

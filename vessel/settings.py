@@ -1,0 +1,335 @@
+"""Settings from the environment: typed, frozen, and every fault reported at once, with a suggestion."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from vessel.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+PREFIX = "VESSEL_"
+FOREIGN = frozenset({"groq_api_key", "groq_api_key_file", "groq_base_url", "openai_api_key", "openai_base_url"})
+"""Fields whose variable has no prefix, because the SDKs read the same ones."""
+SERVER_FILE = "server.json"
+"""Where a running `vessel up` writes its Redis down, in the data directory, readable by its user only."""
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel")
+
+Plan = Literal["developer", "free"]
+LogFormat = Literal["console", "json"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_LONGEST_SHOWN = 32
+_SECRET_SHAPE = re.compile(r"://|^(gsk_|sk-|vsl_)")
+
+
+def env_name(field: str) -> str:
+    """Name the environment variable of a field."""
+    return field.upper() if field in FOREIGN else PREFIX + field.upper()
+
+
+def _label(value: str) -> str:
+    """Check a name that becomes part of Redis keys and queue names."""
+    if not _LABEL.fullmatch(value):
+        msg = "must be 1 to 64 letters, digits, '_', '.' or '-', and start with a letter or digit"
+        raise ValueError(msg)
+    return value
+
+
+def _path(value: Path) -> Path:
+    try:
+        return value.expanduser().absolute()
+    except RuntimeError:
+        msg = "names a user without a home directory"
+        raise ValueError(msg) from None
+
+
+def _base_url(value: str) -> str:
+    msg = "must be an http or https address such as https://api.groq.com"
+    try:
+        parts = urlsplit(value.strip())
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:  # its text quotes the port, which may be half of a password
+        raise ValueError(msg) from None
+    if not usable:
+        raise ValueError(msg)
+    return value.strip().rstrip("/")
+
+
+def _groq_base_url(value: str) -> str:
+    url = _base_url(value)
+    if urlsplit(url).path.endswith("/openai/v1"):
+        msg = "must not end in /openai/v1, which is added to it; write only what comes before, such as https://api.groq.com"
+        raise ValueError(msg)
+    return url
+
+
+def _redis_url(value: str) -> str:
+    """Check the scheme and the shape; the address itself is tried when it is first used."""
+    parts = urlsplit(value.strip())
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(_redis_scheme_fault(parts.scheme))
+    if parts.scheme == "unix":
+        if not parts.path.startswith("/"):
+            msg = "needs an absolute path: unix:///run/redis/redis.sock"
+            raise ValueError(msg)
+        return value.strip()
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
+        msg = (
+            f"needs a host and a numeric port: {parts.scheme}://host:{26379 if parts.scheme == 'sentinel' else 6379}/0"
+        )
+        raise ValueError(msg)
+    database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
+    if parts.scheme != "sentinel" and database and not database.isdecimal():
+        msg = f"names the database by a number: {parts.scheme}://host:6379/0"
+        raise ValueError(msg)
+    return value.strip()
+
+
+def _redis_scheme_fault(scheme: str) -> str:
+    if "cluster" in scheme:
+        return "cannot be a Redis Cluster: a job's script touches keys of several slots; use one server or sentinel://"
+    meant = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix", "redis+unix": "unix", "tcp": "redis"}
+    close = meant.get(scheme) or next(iter(get_close_matches(scheme, REDIS_SCHEMES, 1)), None)
+    return (
+        f"must start with redis://, rediss://, unix:// or sentinel://{_did_you_mean(f'{close}://' if close else None)}"
+    )
+
+
+def _upper(value: object) -> object:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Label = Annotated[str, AfterValidator(_label)]
+FilePath = Annotated[Path, AfterValidator(_path)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """What the environment says, checked. Made by `load_settings`; making one directly reads no environment."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", alias_generator=env_name, populate_by_name=True)
+
+    groq_api_key: SecretStr | None = None
+    groq_api_key_file: FilePath | None = None
+    """Read again whenever it changes; with it set, `groq_api_key` does not count."""
+    groq_base_url: Annotated[str, AfterValidator(_groq_base_url)] = "https://api.groq.com"
+    groq_plan: Annotated[Plan, BeforeValidator(_lower)] = "developer"
+    org: Label = "default"
+
+    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)
+    """What was set; `resolve_redis_url` also knows the server of a running `vessel up`."""
+    namespace: Label = "vessel"
+    data_dir: FilePath = Field(default=Path("var"), validate_default=True)
+    registry: FilePath | None = None
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8080
+    api_tls_cert: FilePath | None = None
+    api_tls_key: FilePath | None = None
+    api_key_file: FilePath | None = None
+    mcp_port: Port = 8081
+    flower_host: str = "127.0.0.1"
+    flower_port: Port = 5555
+    flower_auth_file: FilePath | None = None
+    metrics_port: Port = 9108
+    webhook_allow_private: bool = False
+
+    usage_log: FilePath | None = None
+    result_ttl: Annotated[int, Field(ge=1)] = 604_800
+    log_format: Annotated[LogFormat, BeforeValidator(_lower)] | None = None
+    """None: console on a terminal, else json."""
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
+
+    openai_api_key: SecretStr | None = None
+    openai_base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    failover_model: str | None = None
+    """Arms the failover; without it the OPENAI_* variables mean nothing here."""
+
+    call_timeout: Seconds = 120.0
+    """The total deadline of one upstream call."""
+    lease: Seconds = 15.0
+    """How long a claimed job may go unrenewed before another worker takes it."""
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Job slots of one worker process."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments only: `load_settings` reads the environment, which may be a given one."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @property
+    def usage_log_path(self) -> Path:
+        """The usage log: where it was set to be, else in the data directory."""
+        return self.usage_log or self.data_dir / "usage_log.jsonl"
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    return [*_half_tls(settings), *_open_flower(settings), *_shared_ports(settings), *_failover_faults(settings)]
+
+
+def _half_tls(settings: Settings) -> list[str]:
+    if (settings.api_tls_cert is None) == (settings.api_tls_key is None):
+        return []
+    return ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"]
+
+
+def _open_flower(settings: Settings) -> list[str]:
+    if settings.flower_host in LOOPBACK or settings.flower_auth_file:
+        return []
+    return ["VESSEL_FLOWER_HOST: off loopback Flower asks for a login; name its file in VESSEL_FLOWER_AUTH_FILE"]
+
+
+def _shared_ports(settings: Settings) -> list[str]:
+    used: dict[int, list[str]] = {}
+    for field in ("api_port", "mcp_port", "flower_port", "metrics_port"):
+        used.setdefault(getattr(settings, field), []).append(env_name(field))
+    return [
+        f"{' and '.join(names)}: {port} can serve only one of them" for port, names in used.items() if len(names) > 1
+    ]
+
+
+def _failover_faults(settings: Settings) -> list[str]:
+    if settings.failover_model is None:
+        return []
+    if settings.openai_base_url is None:
+        if settings.openai_api_key is None:
+            return ["VESSEL_FAILOVER_MODEL: arms the failover, which needs OPENAI_API_KEY or an OPENAI_BASE_URL"]
+        return []
+    parts = urlsplit(settings.openai_base_url)
+    if parts.port == settings.api_port and parts.hostname in LOOPBACK | {settings.api_host}:
+        return ["OPENAI_BASE_URL: is Vessel's own address; a failover would come back to where it started"]
+    return []
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Read the environment (`os.environ` unless given); overrides by field name win, None means not given.
+
+    Variables that are set but empty count as unset. Raises SettingsError with every fault: unknown VESSEL_* names,
+    bad values and contradictions. No fault shows a secret.
+    """
+    given = {name: value for name, value in (os.environ if environ is None else environ).items() if value.strip()}
+    source = EnvSettingsSource(Settings, case_sensitive=True)
+    source.env_vars = given
+    values = source() | {env_name(field): value for field, value in overrides.items() if value is not None}
+    settings, faults = _validate(values)
+    faults = [*_unknown_names(given), *faults]
+    if settings is None or faults:
+        raise SettingsError(faults)
+    return settings
+
+
+def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[str]]:
+    """Check each value, then contradictions among the good ones; the pydantic error, which holds values, ends here."""
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        bad = {str(detail["loc"][0]) for detail in details}
+        rest, more = _validate({name: value for name, value in values.items() if name not in bad})
+        del rest
+        return None, [_describe(detail) for detail in details] + [f for f in more if not any(name in f for name in bad)]
+    return settings, _contradictions(settings)
+
+
+def _unknown_names(environ: Mapping[str, str]) -> list[str]:
+    known = sorted(map(env_name, Settings.model_fields))
+    unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
+    return [
+        f"{name}: there is no such setting{_did_you_mean(next(iter(get_close_matches(name, known, 1, 0.7)), None))}"
+        for name in unknown
+    ]
+
+
+def _did_you_mean(name: str | None) -> str:
+    return f"; did you mean {name}?" if name else ""
+
+
+def _describe(detail: ErrorDetails) -> str:
+    """Say what is wrong with one value: name, rule, what was found unless it may be secret, what was meant."""
+    name, value = str(detail["loc"][0]), detail["input"]
+    context: dict[str, Any] = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            field = name.removeprefix(PREFIX).lower()
+            close = next(iter(get_close_matches(field, Settings.model_fields, 1)), None)
+            return f"{field}: there is no such setting{_did_you_mean(close)}"
+        case "value_error":
+            return f"{name}: {context['error']}"
+        case "literal_error":
+            choices = re.findall(r"'([^']+)'", context["expected"])
+            close = next(iter(get_close_matches(str(value), choices, 1)), None)
+            return f"{name}: must be one of {', '.join(choices)}{_found(value)}{_did_you_mean(close)}"
+        case _:
+            return f"{name}: {_RULES.get(detail['type'], detail['msg']).format(**context)}{_found(value)}"
+
+
+_RULES = {
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_parsing": "must be on or off",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def _found(value: object) -> str:
+    text = str(value)
+    if len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr):
+        return ""
+    return f", not {text!r}"
+
+
+def resolve_redis_url(settings: Settings) -> str | None:
+    """Find the Redis to use: the one set, else that of a running `vessel up` of this data directory, else None."""
+    if settings.redis_url is not None:
+        return settings.redis_url
+    try:
+        record = json.loads((settings.data_dir / SERVER_FILE).read_bytes())
+        url, pid = record["redis_url"], record["pid"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if isinstance(url, str) and isinstance(pid, int) and _alive(pid) else None
+
+
+def _alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

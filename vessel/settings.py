@@ -320,10 +320,11 @@ def resolve_redis_url(settings: Settings) -> str | None:
         url, pid = record["redis_url"], record["pid"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return url if isinstance(url, str) and isinstance(pid, int) and _alive(pid) else None
+    return url if isinstance(url, str) and isinstance(pid, int) and process_alive(pid) else None
 
 
-def _alive(pid: int) -> bool:
+def process_alive(pid: int) -> bool:
+    """Tell whether there is such a process, whoever it belongs to."""
     if pid <= 0:
         return False
     try:

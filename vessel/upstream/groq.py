@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ import groq
 import httpx
 
 from vessel.errors import InvalidRequest, NoKey
-from vessel.upstream.classify import classify_status, read_success
+from vessel.upstream.answer import read_success
+from vessel.upstream.classify import classify_status
 from vessel.upstream.outcome import Charge, Failure, Reason
 from vessel.upstream.transport import (
     EXCHANGE,
@@ -39,9 +41,9 @@ _MODELS = "/openai/v1/models"
 
 _MESSAGES = {
     Reason.CONNECT_FAILED: "No connection to Groq; nothing was sent. Check the network, proxies and GROQ_BASE_URL.",
-    Reason.CONNECTION_LOST: "The connection to Groq was cut before the answer was complete. The same call may work later.",
+    Reason.CONNECTION_LOST: "The connection to Groq was cut before the answer was whole. The same call may work later.",
     Reason.TIMEOUT: "Groq did not answer within {deadline_s:g} s; the call was given up. It may have run at Groq.",
-    Reason.RESPONSE_TOO_LARGE: "Groq's answer is larger than {max_mib} MiB and was not read. Lower max_completion_tokens.",
+    Reason.RESPONSE_TOO_LARGE: "Groq's answer is over {max_mib} MiB and was not read. Lower max_completion_tokens.",
     Reason.PROTOCOL_ERROR: "Groq's answer is not valid HTTP or cannot be unpacked. Check GROQ_BASE_URL and proxies.",
 }
 
@@ -119,7 +121,9 @@ class GroqUpstream:
             listed = json.loads(answer.content)["data"]
             return tuple(entry for entry in listed if isinstance(entry["id"], str))
         except (ValueError, LookupError, TypeError, RecursionError) as fault:
-            message = "Groq's list of models is not in the form that its API describes. Check GROQ_BASE_URL and proxies."
+            message = (
+                "Groq's list of models is not in the form that its API describes. Check GROQ_BASE_URL and proxies."
+            )
             return Failure("", Reason.PROTOCOL_ERROR, message, status=200, detail=type(fault).__name__)
 
     async def close(self) -> None:
@@ -132,7 +136,7 @@ class GroqUpstream:
         self, key: str, content: bytes | None, deadline_s: float, headers: dict[str, str]
     ) -> httpx.Response | _Broken:
         """Post the content, or get the models without one; every exception ends here, as its text may hold a prompt."""
-        exchange = Exchange()
+        exchange = Exchange(touched=content is None)  # a request without a body leaves no trace of its way out
         EXCHANGE.set(exchange)
         try:
             async with asyncio.timeout(deadline_s):
@@ -195,8 +199,9 @@ class GroqUpstream:
 def _broken(exchange: Exchange, reason: Reason, detail: str) -> _Broken:
     if not exchange.touched:
         reason = Reason.CONNECT_FAILED
-    # A server that never had the whole body cannot have run it.
-    return _Broken(reason, detail, Charge.UNKNOWN if exchange.sent else Charge.NONE, exchange.status)
+    # A server that never had the whole body cannot have run it, and an error is not billed (docs/errors).
+    free = not exchange.sent or (exchange.status or 0) >= HTTPStatus.BAD_REQUEST
+    return _Broken(reason, detail, Charge.NONE if free else Charge.UNKNOWN, exchange.status)
 
 
 def _reason(cause: BaseException) -> Reason:
@@ -205,6 +210,8 @@ def _reason(cause: BaseException) -> Reason:
             return Reason.RESPONSE_TOO_LARGE
         case AnswerUnreadableError() | aiohttp.ClientResponseError():
             return Reason.PROTOCOL_ERROR
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return Reason.CONNECT_FAILED
         case _:
             return Reason.CONNECTION_LOST
 

@@ -34,6 +34,7 @@ _NAMES = {
     "output tokens per minute": "otpm",
 }
 _LONGEST_TEXT = 2000
+_LONGEST_DATE = 60
 _NAME_CODE = re.compile(r"\(([A-Z]{3,4})\)\s*:")
 _NAME_WORDS = re.compile(r"\bon ((?:input |output )?(?:tokens|requests) per (?:minute|day))\b")
 _LIMIT = re.compile(r"\bLimit:?\s+(\d[\d,]{0,17})")
@@ -134,6 +135,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _http_date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() if 20 < len(text) < 60 else None
+        return parsedate_to_datetime(text).timestamp() if len(text) <= _LONGEST_DATE else None
     except (ValueError, OverflowError, OSError):
         return None

@@ -50,7 +50,7 @@ class KeySource:
 
 
 def _read(path: Path) -> str | None:
-    with path.open("rb", buffering=0, opener=_open_at_once) as file:
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:  # Path.open takes no opener
         content = file.read(LONGEST_KEY + 1) or b""
     return _usable(content.decode("latin-1")) if len(content) <= LONGEST_KEY else None
 

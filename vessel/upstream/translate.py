@@ -60,20 +60,18 @@ def _builtin_tools(
         if wanted:
             _enable_on_compound(body, wanted)
         return
-    native = "builtin_tools" in features
     wanted = _taken_from_compound(body, model_id, asked, notes)
-    for name in _ONLY_COMPOUND:
-        if body.pop(name, None) is not None:
-            notes.append(f"{name} was dropped: {model_id} cannot restrict its searches")
-    if native:
+    dropped = [name for name in _ONLY_COMPOUND if body.pop(name, None) is not None]
+    notes += [f"{name} was dropped: {model_id} cannot restrict its searches" for name in dropped]
+    if "builtin_tools" in features:
         tools = list(body.get("tools") or ())
         present = [tool.get("type") for tool in tools]
         tools += [{"type": _AS_TOOL[name]} for name in wanted if _AS_TOOL[name] not in present]
         if tools:
             body["tools"] = tools
         return
-    for name in _taken_from_tools(body, wanted):
-        notes.append(f"{name} was dropped: {model_id} has no built-in tools, so it answers from what it knows")
+    lost = _taken_from_tools(body, wanted)
+    notes += [f"{name} was dropped: {model_id} has no built-in tools and answers from what it knows" for name in lost]
 
 
 def _taken_from_tools(body: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...]:
@@ -130,9 +128,8 @@ def _reasoning_effort(body: dict[str, Any], model_id: str, efforts: tuple[str, .
 def _reasoning_shown(body: dict[str, Any], model_id: str, features: frozenset[str], notes: list[str]) -> None:
     """Carry over whether the reasoning is shown: `reasoning_format`, or `include_reasoning` on gpt-oss."""
     if "reasoning" not in features:
-        for name in ("reasoning_format", "include_reasoning"):
-            if body.pop(name, None) is not None:
-                notes.append(f"{name} was dropped: {model_id} does not reason")
+        dropped = [name for name in ("reasoning_format", "include_reasoning") if body.pop(name, None) is not None]
+        notes += [f"{name} was dropped: {model_id} does not reason" for name in dropped]
     elif "gpt-oss" in model_id and "reasoning_format" in body:
         form = body.pop("reasoning_format")
         if form is None or body.get("include_reasoning") is not None:

@@ -7,19 +7,22 @@ knows whether the organisation may have to pay for it.
 
 from __future__ import annotations
 
-import ssl
+import urllib.request
 import zlib
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import httpx
 from aiohttp.payload import Payload
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import StreamWriter
 
 LONGEST_ERROR_BODY = 64 * 1024
 _PIECE = 256 * 1024
@@ -37,8 +40,8 @@ class AnswerUnreadableError(Exception):
 class Exchange:
     """How far one request came; the transport writes it, and it holds after a cancelled call too.
 
-    `touched`: some bytes were handed to the socket. `sent`: all were, so the server may have acted on them; before
-    that it cannot have, as it cannot have had the whole body. `status`: the answer's, once its head was read.
+    `touched`: some bytes may have left. `sent`: all may have, so the server may have acted on them; before that it
+    cannot, as it never had the whole body. `status`: the answer's, once its head was read.
     """
 
     touched: bool = False
@@ -61,11 +64,14 @@ class _Body(Payload):
         return str(self._value, encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        # `write` raises before it writes when the connection is already closed, which is what makes `touched` true.
+        transport = cast("StreamWriter", writer).transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was closed before the request")
+        # Marked before the bytes go, because a write that fails may have handed them over first.
+        self._exchange.touched = True
         for start in range(0, len(self._value), _PIECE):
+            self._exchange.sent = start + _PIECE >= len(self._value)
             await writer.write(memoryview(self._value)[start : start + _PIECE])
-            self._exchange.touched = True
-        self._exchange.sent = True
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         del content_length  # always the body's own
@@ -93,15 +99,15 @@ class AiohttpClient(httpx.AsyncClient):
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s),
         )
 
-    async def send(self, request: httpx.Request, **_kwargs: Any) -> httpx.Response:  # type: ignore[override]
+    async def send(self, request: httpx.Request, **_kwargs: Any) -> httpx.Response:
         """Send once; once more when the pooled connection turned out closed before a single byte was written."""
         exchange = EXCHANGE.get(None) or Exchange()
         try:
             return await self._send(request, exchange)
-        except aiohttp.ClientConnectorError:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise
         except aiohttp.ClientConnectionError:
-            if exchange.touched or exchange.status is not None or request.method != "POST":
+            if exchange.touched:
                 raise
         return await self._send(request, exchange)
 
@@ -122,37 +128,41 @@ class AiohttpClient(httpx.AsyncClient):
         ) as answer:
             exchange.touched = exchange.sent = True
             exchange.status = answer.status
-            body, decoded = await _read(answer, self._max_bytes)
-            headers = answer.raw_headers
-        if decoded:
-            headers = tuple(header for header in headers if header[0].lower() != b"content-encoding")
-        return httpx.Response(exchange.status, headers=headers, content=body, request=request)
+            body = await _read(answer, self._max_bytes)
+            headers = [header for header in answer.raw_headers if header[0].lower() != b"content-encoding"]
+        return httpx.Response(answer.status, headers=headers, content=body, request=request)
 
 
 class _NoTransport(httpx.AsyncBaseTransport):
     """Stands where httpx would build its own pool; never called, as `send` goes to aiohttp."""
 
 
-async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """Read the body under the cap, unpacked; of an error as much as can be had, because its status says enough."""
-    is_error = answer.status >= 400
+    is_error = answer.status >= HTTPStatus.BAD_REQUEST
     limit = LONGEST_ERROR_BODY if is_error else max_bytes
-    packed = answer.headers.get("content-encoding", "identity").lower()
-    read = bytearray()
+    encoding = answer.headers.get("content-encoding", "identity").lower()
+    body = bytearray()
     try:
-        async for piece in answer.content.iter_any():
-            read += piece
-            if len(read) > limit:
-                raise AnswerTooLargeError
-        return (bytes(read), False) if packed == "identity" else (_unpack(bytes(read), packed, limit), True)
+        await _fill(body, answer, limit)
+        return _unpack(bytes(body), encoding, limit)
     except (aiohttp.ClientError, AnswerTooLargeError, AnswerUnreadableError):
         answer.close()
-        if is_error:
-            return bytes(read) if packed == "identity" else b"", True
-        raise
+        if not is_error:
+            raise
+    return bytes(body) if encoding == "identity" else b""
+
+
+async def _fill(body: bytearray, answer: aiohttp.ClientResponse, limit: int) -> None:
+    async for piece in answer.content.iter_any():
+        body += piece
+        if len(body) > limit:
+            raise AnswerTooLargeError
 
 
 def _unpack(packed: bytes, encoding: str, limit: int) -> bytes:
+    if encoding == "identity" or not packed:
+        return packed
     if encoding not in {"gzip", "x-gzip"}:
         raise AnswerUnreadableError
     unpacker = zlib.decompressobj(wbits=31)
@@ -170,7 +180,7 @@ def _unpack(packed: bytes, encoding: str, limit: int) -> bytes:
 def _proxy(base_url: str) -> str | None:
     """Return the proxy that the environment names for this address (HTTPS_PROXY, ALL_PROXY, NO_PROXY)."""
     url = httpx.URL(base_url)
-    if proxy_bypass_environment(url.host):
+    if urllib.request.proxy_bypass(url.host):
         return None
-    proxies = getproxies_environment()
+    proxies = urllib.request.getproxies()
     return proxies.get(url.scheme) or proxies.get("all")

@@ -55,37 +55,37 @@ _BY_STATUS = {
 _BY_TEXT: tuple[tuple[frozenset[int], re.Pattern[str], Reason], ...] = (
     (
         frozenset({400, 404}),
-        re.compile(r"model `[^`]{1,200}` does not exist or you do not have access"),
+        re.compile(r"(?a)model `[^`]{1,200}` does not exist or you do not have access"),
         Reason.MODEL_GONE,
     ),
-    (frozenset({400, 404}), re.compile(r"model `[^`]{1,200}` has been decommissioned"), Reason.MODEL_GONE),
+    (frozenset({400, 404}), re.compile(r"(?a)model `[^`]{1,200}` has been decommissioned"), Reason.MODEL_GONE),
     (
         frozenset({400}),
-        re.compile(r"^(?:Failed to call a function|[Tt]ool call validation failed)"),
+        re.compile(r"(?a)^(?:Failed to call a function|[Tt]ool call validation failed)"),
         Reason.TOOL_USE_FAILED,
     ),
-    (frozenset({400}), re.compile(r"^Failed to (?:generate|validate) JSON"), Reason.JSON_VALIDATE_FAILED),
-    (frozenset({400}), re.compile(r"^Please reduce the length of the messages"), Reason.CONTEXT_LENGTH),
-    (frozenset({500, 502, 504}), re.compile(r"\bis currently over capacity\b"), Reason.OVER_CAPACITY),
+    (frozenset({400}), re.compile(r"(?a)^Failed to (?:generate|validate) JSON"), Reason.JSON_VALIDATE_FAILED),
+    (frozenset({400}), re.compile(r"(?a)^Please reduce the length of the messages"), Reason.CONTEXT_LENGTH),
+    (frozenset({500, 502, 504}), re.compile(r"(?a)\bis currently over capacity\b"), Reason.OVER_CAPACITY),
 )
-_TOO_LARGE_TEXT = re.compile(r"^Request too large")
+_TOO_LARGE_TEXT = re.compile(r"(?a)^Request too large")
 
 _WORD = r"[A-Za-z][\w.\[\]-]{0,60}"
 _SAFE_TEXTS = (
-    re.compile(rf"[`']?{_WORD}[`']? ?: (?:minimum|maximum) number of items is \d{{1,9}}"),
+    re.compile(rf"(?a)[`']?{_WORD}[`']? ?: (?:minimum|maximum) number of items is \d{{1,9}}"),
     re.compile(
-        rf"[`']?{_WORD}[`']? ?: (?:value|number) must be (?:at most|at least|less than or equal to) [\d.]{{1,20}}"
+        rf"(?a)[`']?{_WORD}[`']? ?: (?:value|number) must be (?:at most|at least|less than or equal to) [\d.]{{1,20}}"
     ),
-    re.compile(rf"`{_WORD}` must be one of (?:`{_WORD}`(?:, or |, | or )?){{1,8}}"),
-    re.compile(rf"This model does not support (?:response format|`?{_WORD}`?) ?(?:`{_WORD}`)?"),
-    re.compile(rf"`?{_WORD}`? does not support (?:streaming|tools|tool use)"),
+    re.compile(rf"(?a)`{_WORD}` must be one of (?:`{_WORD}`(?:, or |, | or )?){{1,8}}"),
+    re.compile(rf"(?a)This model does not support (?:response format|`?{_WORD}`?) ?(?:`{_WORD}`)?"),
+    re.compile(rf"(?a)`?{_WORD}`? does not support (?:streaming|tools|tool use)"),
     re.compile(
-        rf"`{_WORD}` must be less than or equal to `?\d{{1,9}}`?"
+        rf"(?a)`{_WORD}` must be less than or equal to `?\d{{1,9}}`?"
         rf"(?:, the maximum value for `{_WORD}` is less than the `{_WORD}` for this model)?"
     ),
 )
-_TOKEN = re.compile(r"[A-Za-z][\w.\[\]-]{0,63}")
-_REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
+_TOKEN = re.compile(r"(?a)[A-Za-z][\w.\[\]-]{0,63}")
+_REQUEST_ID = re.compile(r"(?a)[\w.:-]{1,128}")
 
 _UNITS = {
     "tpm": "tokens per minute",

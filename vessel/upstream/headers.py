@@ -17,12 +17,12 @@ LONGEST_WAIT_S = 86400.0
 LARGEST_COUNT = 10**12
 
 _GO_PART = r"\d{1,15}(?:\.\d{0,15})?(?:ns|us|\u00b5s|\u03bcs|ms|s|m|h)"
-_GO = re.compile(rf"([+-]?)((?:{_GO_PART}){{1,8}})")
-_GO_PIECE = re.compile(r"([\d.]+)([a-z\u00b5\u03bc]+)")
+_GO = re.compile(rf"(?a)([+-]?)((?:{_GO_PART}){{1,8}})")
+_GO_PIECE = re.compile(r"(?a)([\d.]+)([a-z\u00b5\u03bc]+)")
 _GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
-_NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{0,30})?(?:[eE]\+?\d{1,2})?")
-_COUNT = re.compile(r"-?\d{1,18}")
+_NUMBER = re.compile(r"(?a)[+-]?\d{1,30}(?:\.\d{0,30})?(?:[eE]\+?\d{1,2})?")
+_COUNT = re.compile(r"(?a)-?\d{1,18}")
 
 _WINDOW_S = {"m": 60.0, "d": 86400.0, "h": 3600.0}
 _NAMES = {
@@ -35,12 +35,12 @@ _NAMES = {
 }
 _LONGEST_TEXT = 2000
 _LONGEST_DATE = 60
-_NAME_CODE = re.compile(r"\(([A-Z]{3,4})\)\s*:")
-_NAME_WORDS = re.compile(r"\bon ((?:input |output )?(?:tokens|requests) per (?:minute|day))\b")
-_LIMIT = re.compile(r"\bLimit:?\s+(\d[\d,]{0,17})")
-_USED = re.compile(r"\bUsed:?\s+(\d[\d,]{0,17})")
-_REQUESTED = re.compile(r"\bRequested:?\s+~?(\d[\d,]{0,17})")
-_AGAIN = re.compile(rf"try again in ((?:{_GO_PART}){{1,8}})")
+_NAME_CODE = re.compile(r"(?a)\(([A-Z]{3,4})\)\s*:")
+_NAME_WORDS = re.compile(r"(?a)\bon ((?:input |output )?(?:tokens|requests) per (?:minute|day))\b")
+_LIMIT = re.compile(r"(?a)\bLimit:?\s+(\d[\d,]{0,17})")
+_USED = re.compile(r"(?a)\bUsed:?\s+(\d[\d,]{0,17})")
+_REQUESTED = re.compile(r"(?a)\bRequested:?\s+~?(\d[\d,]{0,17})")
+_AGAIN = re.compile(rf"(?a)try again in ((?:{_GO_PART}){{1,8}})")
 
 
 class LimitText(NamedTuple):

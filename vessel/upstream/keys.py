@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +43,10 @@ class KeySource:
         except OSError:
             self._held, self._stamp = None, None
         return self._held
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """Refuse to be pickled or copied: the key would travel with whatever holds it."""
+        raise TypeError("a KeySource is not picklable")
 
     def __repr__(self) -> str:
         """Say where the key comes from, never what it is."""

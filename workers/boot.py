@@ -15,15 +15,18 @@ from kombu.utils.imports import symbol_by_name
 
 from vessel.dispatch.queues import tiers_of
 from vessel.errors import Unreachable, VesselError
+from vessel.observe.logs import configure_logs, get_logger
 from workers.pool import AsyncioPool
 from workers.runs import REQUEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from celery import Celery
+
     from vessel.settings import Settings
 
-log = logging.getLogger("vessel.workers")
+log = get_logger(__name__)
 
 EXECUTOR = "vessel.execute:Executor"
 """The class that serves tickets; tests of the pool put one here that needs no upstream."""
@@ -45,7 +48,7 @@ class Executing(Protocol):
 
 
 class Process:
-    """The one executor of this worker process."""
+    """The one executor of this worker process, and what it is opened with."""
 
     def __init__(self) -> None:
         """Start with nothing open."""
@@ -54,10 +57,6 @@ class Process:
         self.pool: AsyncioPool | None = None
         self.executor: Executing | None = None
         self.asked_to_stop = False
-
-    def configure(self, settings: Settings, redis_url: str) -> None:
-        """Keep what the executor is opened with."""
-        self.settings, self.redis_url = settings, redis_url
 
     def drain(self) -> None:
         """Let running calls end and start nothing more; may be called twice and from a signal handler."""
@@ -89,25 +88,27 @@ async def _open(tiers: Sequence[str], worker: str, slots: int) -> Executing:
             )
         except Unreachable as error:
             if not told:
-                log.error("%s Trying again every %g s; the worker takes no work until then.", error, RETRY_S)  # noqa: TRY400  the text is for people
+                log.warning(
+                    "worker.waits", reason=str(error), then=f"tries again every {RETRY_S:g} s and takes no work"
+                )
                 told = True
             await asyncio.sleep(RETRY_S)
         else:
             return opened
 
 
-class ExecutorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery ships no types
+class ExecutorStep(bootsteps.StartStopStep):
     """Open the executor on the pool's loop before Celery's consumer connects, so that both find Redis there."""
 
     requires = ("celery.worker.components:Pool",)
 
-    def start(self, worker: Any) -> None:
+    def start(self, parent: Any) -> None:
         """Open, however long Redis is away; a shutdown asked for meanwhile is obeyed."""
-        pool = worker.pool
+        pool = parent.pool
         if not isinstance(pool, AsyncioPool):
-            _refuse("Vessel's tasks need Vessel's pool. Leave out -P (and --pool).", 2)
-        tiers = tiers_of(worker.app.amqp.queues.consume_from)
-        opening = pool.submit(_open(tiers, f"{worker.hostname}:{os.getpid()}", pool.limit))
+            _refuse("Vessel's tasks need Vessel's pool; nothing was started. Leave out -P (--pool).", 2)
+        tiers = tiers_of(parent.app.amqp.queues.consume_from)
+        opening = pool.submit(_open(tiers, f"{parent.hostname}:{os.getpid()}", pool.limit))
         while process.executor is None:
             worker_state.maybe_shutdown()
             try:
@@ -119,13 +120,14 @@ class ExecutorStep(bootsteps.StartStopStep):  # type: ignore[misc]  # celery shi
         process.pool = pool
         pool.at_stop(process.executor.close)
 
-    def close(self, _worker: Any) -> None:
+    def close(self, parent: Any) -> None:
         """Drain, also where no signal came: `celery control shutdown` sends none."""
+        del parent
         process.drain()
 
 
 def _refuse(text: str, exit_code: int) -> NoReturn:
-    log.critical(text)
+    log.critical("worker.refused", reason=text)
     raise SystemExit(exit_code)
 
 
@@ -142,8 +144,21 @@ def _on_shutting_down(how: str, **_: object) -> None:
     process.drain()
 
 
-def install(app: Any) -> None:
-    """Hang the boot step and the signals onto an app, once."""
+def _set_up_logs(loglevel: int | None = None, **_: object) -> None:
+    """Log as VESSEL_LOG_* say. Celery's -l counts only where it asks for more: WARNING is its default."""
+    settings = process.settings
+    level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
+    if loglevel is not None and loglevel < logging.WARNING:
+        level = min(level, loglevel)
+    configure_logs(settings.log_format if settings else None, logging.getLevelName(level))
+    if level > logging.DEBUG:  # a line for every message received costs more than it tells
+        logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+
+
+def install(app: Celery, settings: Settings, redis_url: str) -> None:
+    """Hang the boot step and the signals onto an app, once, and keep what the executor is opened with."""
+    process.settings, process.redis_url = settings, redis_url
     app.steps["worker"].add(ExecutorStep)
+    signals.setup_logging.connect(_set_up_logs, weak=False, dispatch_uid="vessel.logs")
     signals.worker_init.connect(_lean, weak=False, dispatch_uid="vessel.lean")
     signals.worker_shutting_down.connect(_on_shutting_down, weak=False, dispatch_uid="vessel.drain")

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
 
+from vessel.observe.logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
 T = TypeVar("T")
-log = logging.getLogger("vessel.workers")
+log = get_logger(__name__)
 JOIN_S = 5.0
 
 
@@ -82,4 +83,4 @@ class LoopThread:
 def _report(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     # asyncio's own handler prints the exception's text, which may hold a prompt.
     error = context.get("exception")
-    log.error("An unawaited asyncio task failed: %s", type(error).__name__ if error else context.get("message"))
+    log.error("loop.error", error=type(error).__name__ if error else context.get("message"))

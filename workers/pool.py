@@ -7,7 +7,6 @@ tracer in a few threads. Celery's time limits do nothing here: every call carrie
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -20,52 +19,51 @@ from inspect import iscoroutinefunction
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from celery import signals, states
 from celery.concurrency.base import BasePool
 from celery.exceptions import ImproperlyConfigured, Reject
 from celery.platforms import EX_FAILURE
 from celery.worker import state as worker_state
 
+from vessel.observe.logs import get_logger
 from workers.loop import LoopThread
-from workers.runs import REQUEST, Failure, Run, text_free
+from workers.runs import REQUEST, Failure, Run, announce_start, settle, text_free
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from concurrent.futures import Future
 
-    from kombu.asynchronous import Hub
-
-log = logging.getLogger("vessel.workers")
+log = get_logger(__name__)
 
 SYNC_THREADS = 4
 COLD_GRACE_S = 5.0
 CLOSE_GRACE_S = 30.0
-SHOWN_RESULT = 1024
 
 
-class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
+class AsyncioPool(BasePool):
     """Run coroutine tasks on one uvloop. Everything but the coroutines themselves happens in the main thread."""
 
     body_can_be_buffer = True
     signal_safe = False
     task_join_will_block = False
+    limit: int
+    _state: int | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take Celery's options; `threads` means that the worker has no event loop, which this pool needs."""
         super().__init__(*args, **options)
         if options.get("threads"):
-            raise ImproperlyConfigured("The asyncio pool needs Celery's event loop, so a Redis broker on a POSIX system.")
+            raise ImproperlyConfigured("The asyncio pool needs Celery's event loop: a Redis broker on a POSIX system.")
         self._loop = LoopThread(self._crashed)
         self._threads = ThreadPoolExecutor(SYNC_THREADS, "vessel-sync")
-        self._hub: Hub | None = None
+        self._hub: Any = None
         self._waiting: deque[Run] = deque()
         self._running: set[Run] = set()
         self._ended: deque[Run] = deque()
         self._woken = False
         self._bell, self._ringer = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ringer.setblocking(False)
+        self._bell.settimeout(0)
+        self._ringer.settimeout(0)
         self._some_ended = threading.Event()
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self._coroutines: dict[str, Any] = {}
@@ -77,7 +75,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
         """Start the loop."""
         self._loop.start()
 
-    def register_with_event_loop(self, loop: Hub) -> None:
+    def register_with_event_loop(self, loop: Any) -> None:
         """Have the hub listen for ended runs; Celery calls this at every connect.
 
         A reader of our own instead of the hub's `call_soon`: acks queued by a callback that `call_soon` ran would wait
@@ -86,19 +84,18 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
         self._hub = loop
         loop.add_reader(self._bell, self._on_bell)
 
-    def apply_async(
-        self, target: Callable[..., Any], args: tuple[Any, ...] = (), _kwargs: object = None, **options: Any
-    ) -> Run:
+    def apply_async(self, target: Callable[..., Any], args: Any = None, kwargs: Any = None, **options: Any) -> Run:
         """Start a request's work, or keep it waiting while all slots are taken or the worker drains.
 
         Overridden whole, because Celery's own writes the message's body to the debug log.
         """
+        del kwargs
         run = Run(target, tuple(args), options["callback"], options["accept_callback"], self._cancel)
         self._waiting.append(run)
         self._fill()
         return run
 
-    def terminate_job(self, pid: int, signal: object = None) -> None:
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Do nothing: the pid is the whole process; Celery calls `Run.terminate` as well, which cancels."""
 
     def grow(self, n: int) -> None:
@@ -137,7 +134,9 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
         self._shut()
 
     def _get_info(self) -> dict[str, Any]:
-        return super()._get_info() | {
+        return {
+            "implementation": f"{type(self).__module__}:{type(self).__name__}",
+            "max-concurrency": self.limit,
             "processes": [os.getpid()],
             "loop": "uvloop",
             "running": len(self._running),
@@ -156,8 +155,13 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
 
         Safe in a signal handler: it takes no lock that the interrupted main thread may hold.
         """
+
+        def begin(_loop: asyncio.AbstractEventLoop) -> None:
+            then()
+            self._wake()
+
         self._draining = True
-        self._loop.post(lambda _: (then(), self._wake())[0])
+        self._loop.post(begin)
 
     def at_stop(self, closer: Callable[[], Awaitable[None]]) -> None:
         """Await `closer` on the loop after the last run has ended and before the loop does."""
@@ -182,52 +186,47 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
         if run.terminated:  # revoked while it waited; accepting it has announced that
             return
         self._running.add(run)
-        run.task = self._coroutine_task(run.parcel[0])
+        run.task = self._coroutine_task(run.name)
         if run.task is None:
-            self._start_traced(run)
+            future = self._threads.submit(run.trace, *run.parcel)
+            run.work = future
+            future.add_done_callback(partial(self._work_ended, run))
             return
-        if signals.task_prerun.receivers:
-            signals.task_prerun.send(
-                sender=run.task, task_id=run.task_id, task=run.task, args=run.args, kwargs=run.kwargs
-            )
+        announce_start(run)
         self._loop.post(partial(self._spawn, run))
 
-    def _start_traced(self, run: Run) -> None:
-        future = self._threads.submit(run.trace, *run.parcel)
-        run.work = future
-        future.add_done_callback(partial(self._work_ended, run))
-
     def _cancel(self, run: Run) -> None:
-        if run.task is None:
+        def cancel(_loop: object = None) -> None:
             if run.work is not None:
                 run.work.cancel()
+
+        if run.task is None:
+            cancel()
         else:
-            self._loop.post(lambda _: run.work.cancel() if run.work else None)
+            self._loop.post(cancel)
 
     # -- running, in the loop's thread
 
     def _spawn(self, run: Run, loop: asyncio.AbstractEventLoop) -> None:
+        if run.terminated:
+            self._end(run, CancelledError())
+            return
+        REQUEST.set(run.request)
         try:
-            if run.terminated:
-                raise CancelledError
-            REQUEST.set(run.parcel[2])
-            work = loop.create_task(run.task.run(*run.parcel[2]["args"], **run.parcel[2]["kwargs"]))
-        except BaseException as error:  # noqa: BLE001  wrong arguments, above all
-            run.error = error
-            self._end(run)
+            work = loop.create_task(run.task.run(*run.request["args"], **run.request["kwargs"]))
+        except Exception as error:  # noqa: BLE001  wrong arguments, above all
+            self._end(run, error)
             return
         run.work = work
         work.add_done_callback(partial(self._work_ended, run))
 
     def _work_ended(self, run: Run, work: asyncio.Task[Any] | Future[Any]) -> None:
-        if work.cancelled():
-            run.error = CancelledError()
-        else:
-            run.error = work.exception()
-            run.result = None if run.error else work.result()
-        self._end(run)
+        error = CancelledError() if work.cancelled() else work.exception()
+        run.result = None if error else work.result()
+        self._end(run, error)
 
-    def _end(self, run: Run) -> None:
+    def _end(self, run: Run, error: BaseException | None) -> None:
+        run.error = error
         run.ended_at = monotonic()
         self._ended.append(run)
         self._some_ended.set()
@@ -239,8 +238,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
             self._ringer.send(b"!")
 
     def _crashed(self) -> None:
-        log.critical("The asyncio loop has ended; this worker stops and its supervisor must start it anew.")
-        worker_state.should_terminate = EX_FAILURE
+        log.critical("loop.ended", then="this worker stops; its supervisor starts it anew")
+        worker_state.should_terminate = EX_FAILURE  # type: ignore[assignment]
         self._wake()
 
     # -- ending, in the main thread
@@ -258,53 +257,10 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
             if run.terminated:
                 continue
             try:
-                self._settle(run)
+                settle(run)
             except Exception as error:  # noqa: BLE001  one run must not keep the others from being settled
-                log.error("Could not settle task %s: %s", run.task_id, text_free(error))
+                log.error("task.unsettled", task=run.name, id=run.task_id, error=str(text_free(error)))  # noqa: TRY400  the error's text may quote its input
         self._fill()
-
-    def _settle(self, run: Run) -> None:
-        runtime = run.ended_at - run.started_at
-        if run.task is None:
-            outcome = (1, Failure(text_free(run.error)), runtime) if run.error else run.result
-            run.settle(outcome)
-            return
-        if run.error is None:
-            if signals.task_success.receivers:
-                signals.task_success.send(sender=run.task, result=run.result, runtime=runtime)
-            run.settle((0, repr(run.result)[:SHOWN_RESULT], runtime))
-        else:
-            self._settle_failure(run, runtime)
-        if signals.task_postrun.receivers:
-            signals.task_postrun.send(
-                sender=run.task,
-                task_id=run.task_id,
-                task=run.task,
-                args=run.args,
-                kwargs=run.kwargs,
-                retval=run.result,
-                state=states.FAILURE if run.error else states.SUCCESS,
-            )
-
-    def _settle_failure(self, run: Run, runtime: float) -> None:
-        failure = Failure(text_free(run.error or CancelledError()))
-        log.error(
-            "Task %s[%s] failed: %s. Its message is acknowledged; the sweep issues what it left undone again.",
-            run.task.name,
-            run.task_id,
-            failure.exception,
-        )
-        if signals.task_failure.receivers:
-            signals.task_failure.send(
-                sender=run.task,
-                task_id=run.task_id,
-                exception=failure.exception,
-                args=run.args,
-                kwargs=run.kwargs,
-                traceback=None,
-                einfo=failure,
-            )
-        run.settle((1, failure, runtime))
 
     # -- stopping
 
@@ -320,8 +276,8 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
             while hub is not None:
                 for _ in hub.create_loop():
                     yield
-        except Exception as error:  # noqa: BLE001  the broker went away in the drain
-            log.warning("The broker failed while draining (%s); waiting for %d runs.", type(error).__name__, len(self._running))
+        except Exception as error:  # noqa: BLE001  whatever the broker's connection raised
+            log.warning("broker.lost_in_drain", error=type(error).__name__, running=len(self._running))
         while True:
             self._wait()
             yield
@@ -337,7 +293,7 @@ class AsyncioPool(BasePool):  # type: ignore[misc]  # celery ships no types
             try:
                 future.result(CLOSE_GRACE_S)
             except Exception as error:  # noqa: BLE001  a failed close must not keep the process alive
-                log.error("Closing failed: %s", text_free(error))
+                log.error("close.failed", error=str(text_free(error)))  # noqa: TRY400  the error's text may quote its input
         self._closers.clear()
         self._loop.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import wraps
+from importlib.metadata import version
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import celery
-import kombu
 from kombu.transport import redis as transport
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ AFFECTED = ("5.7.0", "5.7.0")
 
 def affected() -> bool:
     """Tell whether the installed versions have the faults."""
-    return (celery.__version__, kombu.__version__) == AFFECTED
+    return (version("celery"), version("kombu")) == AFFECTED
 
 
 def _lending(get_pool: Callable[[Any, bool], Any]) -> Callable[..., Any]:
@@ -52,8 +51,8 @@ def _kept_client(channel: Any, client: Any = None) -> Iterator[Any]:
     if client is None:
         client = getattr(channel, "vessel_client", None)
         # The pool is dropped when a connection fails; its clients go with it.
-        if client is None or client.connection_pool is not channel._pool:
-            client = channel.vessel_client = channel._create_client()
+        if client is None or client.connection_pool is not channel.pool:
+            client = channel.vessel_client = channel._create_client()  # noqa: SLF001  the method it replaces does so
     yield client
 
 
@@ -61,8 +60,9 @@ def install() -> bool:
     """Patch kombu's Redis channels where it is needed, once; tell whether the patch is in place."""
     if not affected():
         return False
-    for channel in (transport.Channel, transport.SentinelChannel):
-        if not hasattr(channel._get_pool, "vessel_shim"):
-            channel._get_pool = _lending(channel._get_pool)
-    transport.Channel.conn_or_acquire = _kept_client
+    channels: tuple[Any, ...] = (transport.Channel, transport.SentinelChannel)
+    for channel in channels:
+        if not hasattr(channel._get_pool, "vessel_shim"):  # noqa: SLF001  nothing public builds the pool
+            channel._get_pool = _lending(channel._get_pool)  # noqa: SLF001  as above
+    channels[0].conn_or_acquire = _kept_client
     return True

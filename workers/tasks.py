@@ -7,7 +7,7 @@ from workers import boot
 from workers.app import app
 
 
-@app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
+@app.task(name=TASK_NAME)
 async def run_jobs(tickets: list[tuple[str, int]]) -> list[dict[str, object]]:
     """Claim and run the jobs named by the tickets."""
     return await boot.run(tickets)

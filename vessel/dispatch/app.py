@@ -23,21 +23,23 @@ POOL = "workers.pool:AsyncioPool"
 CONSUMER = "workers.consumer:BundlingConsumer"
 TASK_MODULES = ("workers.tasks",)
 SLOTS = 200
-VISIBILITY_S = 300
-"""Above the longest call deadline plus the wait in a prefetched message: a message is restored this long after its
-receipt, and a restored one costs a claim that is refused."""
+CALL_TIMEOUT_S = 120.0
+VISIBILITY_S = 300.0
+VISIBILITY_CALLS = 2.5
+"""A message is restored so many call deadlines (at least VISIBILITY_S) after its receipt, whether or not its work goes
+on; a message restored too early costs a claim that is refused."""
 RESTORE_INTERVAL_S = 5
 SOCKET_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 1024
 """A cap, not a pool size. It must exceed the slots: kombu raises at the cap and then the ack is lost."""
 
 
-class LaneCycle(round_robin_cycle):  # type: ignore[misc]  # kombu ships no types
+class LaneCycle(round_robin_cycle):  # type: ignore[type-arg]  # generic only in its stubs
     """Poll the queues in turn, but every interactive lane before any batch lane."""
 
-    def consume(self, n: int) -> list[str]:
+    def consume(self, n: int) -> Any:
         """Give the next `n` queues in the order Redis shall look at them."""
-        return sorted(self.items[:n], key=lambda queue: queue.endswith(BATCH_SUFFIX))
+        return sorted(list(self.items or ())[:n], key=lambda queue: queue.endswith(BATCH_SUFFIX))
 
 
 def _credentials(parts: SplitResult) -> str:
@@ -73,10 +75,10 @@ def broker_url(url: str) -> tuple[str, dict[str, Any]]:
     return plain, {}
 
 
-def _transport(namespace: str) -> dict[str, Any]:
+def _transport(namespace: str, call_timeout_s: float) -> dict[str, Any]:
     return {
         "global_keyprefix": key_prefix(namespace),
-        "visibility_timeout": VISIBILITY_S,
+        "visibility_timeout": max(VISIBILITY_S, VISIBILITY_CALLS * call_timeout_s),
         "unacked_restore_interval": RESTORE_INTERVAL_S,
         "unacked_restore_throttle": 1,
         "socket_timeout": SOCKET_TIMEOUT_S,
@@ -91,11 +93,11 @@ def _transport(namespace: str) -> dict[str, Any]:
     }
 
 
-def _broker_conf(url: str, namespace: str) -> dict[str, Any]:
+def _broker_conf(url: str, namespace: str, call_timeout_s: float) -> dict[str, Any]:
     broker, more = broker_url(url)
     return {
         "broker_url": broker,
-        "broker_transport_options": _transport(namespace) | more,
+        "broker_transport_options": _transport(namespace, call_timeout_s) | more,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -136,14 +138,16 @@ def _queues(names: Sequence[str]) -> list[Queue]:
     return [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in names]
 
 
-def make_app(redis_url: str, *, namespace: str, tiers: Sequence[str], slots: int = SLOTS) -> Celery:
+def make_app(
+    redis_url: str, *, namespace: str, tiers: Sequence[str], slots: int = SLOTS, call_timeout_s: float = CALL_TIMEOUT_S
+) -> Celery:
     """Build the app for the tiers of the registry; nothing is connected yet.
 
     `slots` is how many messages a worker holds at once unless its command line says otherwise.
     """
     names = queues_of(tiers)
     app = Celery("vessel", set_as_current=True)
-    app.conf.update(_TASK_CONF | _WORKER_CONF | _broker_conf(redis_url, namespace))
+    app.conf.update(_TASK_CONF | _WORKER_CONF | _broker_conf(redis_url, namespace, call_timeout_s))
     app.conf.update(
         worker_concurrency=slots,
         task_queues=_queues(names),

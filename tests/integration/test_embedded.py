@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.waiting import wait_until
 from vessel.embedded import EmbeddedServer, remove_server_file, write_server_file
@@ -210,7 +212,7 @@ def test_a_path_that_does_not_do_for_a_socket_gets_a_port_and_a_password(tmp_pat
     with connect(server) as client:
         client.set("k", "v")
         port = client.connection_pool.connection_kwargs["port"]
-    with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+    with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
     arguments = subprocess.run(["/bin/ps", "-o", "args=", "-p", str(server.pid)], check=True, capture_output=True)
     assert address.split(":")[2].split("@")[0] not in arguments.stdout.decode(errors="replace")

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis.asyncio as aredis
 
+from vessel.errors import RedisUnreachable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,7 +35,10 @@ class FakeExecutor:
     ) -> FakeExecutor:
         """Note who opened, for which tiers and how wide."""
         executor = cls(redis_url, worker, tiers)
-        await executor.redis.rpush(OPENED, f"{worker} {','.join(tiers)} {slots}")
+        try:
+            await executor.redis.rpush(OPENED, f"{worker} {','.join(tiers)} {slots}")
+        except (aredis.ConnectionError, OSError):
+            raise RedisUnreachable from None
         return executor
 
     async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:

@@ -205,7 +205,7 @@ def test_details_refine_the_usage_and_never_exceed_it(details: dict[str, Any], u
         (MODEL, None, True),
     ],
 )
-def test_an_answer_in_the_name_of_another_model_is_refused(asked: str, served: str | None, same: bool) -> None:  # noqa: FBT001
+def test_an_answer_in_the_name_of_another_model_is_refused(asked: str, served: str | None, *, same: bool) -> None:
     """Its price would be another one; owners, dates and the models inside a system make no difference."""
     assert isinstance(read(answer(model=served), asked), Success if same else Failure)
 

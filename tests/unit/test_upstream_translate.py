@@ -144,8 +144,8 @@ def test_a_choice_without_tools_goes_with_them() -> None:
     ],
 )
 def test_reasoning_effort_is_what_the_model_takes(
-    target: Target, asked: str | None, sent: str | None, told: bool
-) -> None:  # noqa: FBT001
+    target: Target, asked: str | None, sent: str | None, *, told: bool
+) -> None:
     """gpt-oss cannot stop reasoning, and a model without reasoning refuses the field."""
     translated, notes = to(target, {} if asked is None else {"reasoning_effort": asked})
     assert translated.get("reasoning_effort") == sent
@@ -167,8 +167,8 @@ def test_reasoning_effort_is_what_the_model_takes(
     ],
 )
 def test_how_reasoning_is_shown_is_carried_over(
-    target: Target, body: dict[str, Any], sent: dict[str, Any], told: bool  # noqa: FBT001
-) -> None:  # fmt: skip
+    target: Target, body: dict[str, Any], sent: dict[str, Any], *, told: bool
+) -> None:
     """gpt-oss knows include_reasoning where others know reasoning_format."""
     translated, notes = to(target, body)
     assert {name: value for name, value in translated.items() if "reasoning" in name} == sent

@@ -55,20 +55,20 @@ _BY_STATUS = {
 _BY_TEXT: tuple[tuple[frozenset[int], re.Pattern[str], Reason], ...] = (
     (
         frozenset({400, 404}),
-        re.compile(r"(?a)model `[^`]{1,200}` does not exist or you do not have access"),
+        re.compile(r"model `[^`]{1,200}` does not exist or you do not have access"),
         Reason.MODEL_GONE,
     ),
-    (frozenset({400, 404}), re.compile(r"(?a)model `[^`]{1,200}` has been decommissioned"), Reason.MODEL_GONE),
+    (frozenset({400, 404}), re.compile(r"model `[^`]{1,200}` has been decommissioned"), Reason.MODEL_GONE),
     (
         frozenset({400}),
-        re.compile(r"(?a)^(?:Failed to call a function|[Tt]ool call validation failed)"),
+        re.compile(r"^(?:Failed to call a function|[Tt]ool call validation failed)"),
         Reason.TOOL_USE_FAILED,
     ),
-    (frozenset({400}), re.compile(r"(?a)^Failed to (?:generate|validate) JSON"), Reason.JSON_VALIDATE_FAILED),
-    (frozenset({400}), re.compile(r"(?a)^Please reduce the length of the messages"), Reason.CONTEXT_LENGTH),
-    (frozenset({500, 502, 504}), re.compile(r"(?a)\bis currently over capacity\b"), Reason.OVER_CAPACITY),
+    (frozenset({400}), re.compile(r"^Failed to (?:generate|validate) JSON"), Reason.JSON_VALIDATE_FAILED),
+    (frozenset({400}), re.compile(r"^Please reduce the length of the messages"), Reason.CONTEXT_LENGTH),
+    (frozenset({500, 502, 504}), re.compile(r"\bis currently over capacity\b"), Reason.OVER_CAPACITY),
 )
-_TOO_LARGE_TEXT = re.compile(r"(?a)^Request too large")
+_TOO_LARGE_TEXT = re.compile(r"^Request too large")
 
 _WORD = r"[A-Za-z][\w.\[\]-]{0,60}"
 _SAFE_TEXTS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from tests.scripted_groq import (
 )
 from tests.waiting import wait_until_async
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success
-from vessel.upstream.transport import EXCHANGE, AiohttpClient, Exchange
+from vessel.upstream.transport import EXCHANGE, AiohttpClient, AnswerTooLargeError, Exchange, _unpack
 
 if TYPE_CHECKING:
     from vessel.upstream.groq import GroqUpstream
@@ -195,6 +196,18 @@ def test_an_answer_beyond_the_cap_is_not_held(answer: bytes) -> None:
     """Neither as bytes on the wire nor unpacked from a bomb."""
     failure = failure_of(always(answer), max_response_bytes=65_536)
     assert (failure.reason, failure.charge, failure.status) == (Reason.RESPONSE_TOO_LARGE, Charge.UNKNOWN, 200)
+
+
+def test_a_bomb_is_never_unpacked_whole() -> None:
+    """The cap holds while unpacking, not after it."""
+    bomb = gzip.compress(b"x" * 50_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(AnswerTooLargeError):
+            _unpack(bomb, "gzip", 100_000)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_packed_answer_is_unpacked() -> None:

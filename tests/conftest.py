@@ -117,6 +117,7 @@ def started_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         if flavour not in started:
             folder = tmp_path_factory.mktemp(flavour)
             started[flavour] = EmbeddedServer(folder, prefer=FLAVOUR[flavour]).start()
+            assert FLAVOUR[flavour] in started[flavour].kind, "installed, but it does not run"
         return RealServer(started[flavour])
 
     yield get

@@ -34,7 +34,7 @@ class Listener:
 
     def __init__(self, broker: Broker) -> None:
         """Subscribe."""
-        self._pubsub = broker.redis.pubsub()
+        self._pubsub: Any = broker.redis.pubsub()  # type: ignore[no-untyped-call]
         self._pubsub.psubscribe(f"{NAMESPACE}:/*celeryev*")
         self.raw: list[str] = []
         self.events: list[dict[str, Any]] = []
@@ -108,6 +108,17 @@ def test_celery_inspect_and_flower_see_the_pool(broker: Broker) -> None:
         active = json.loads(celery_command(broker, "inspect", "active", "--json").stdout)
         (request,) = next(iter(active.values()))
         assert request["id"] == "sleep-30-x:0"
+
+
+def test_the_brokers_password_is_not_in_the_statistics(broker: Broker) -> None:
+    """`inspect stats`, which Flower shows, masks it for a unix socket as well."""
+    broker.redis.config_set("requirepass", CANARY)
+    locked = Broker(broker.url.replace("://", f"://:{CANARY}@"), broker.data_dir)
+    with Worker(locked, "-Q", "power", "-l", "DEBUG") as worker:
+        stats = celery_command(locked, "inspect", "stats")
+        conf = celery_command(locked, "inspect", "conf")
+        assert "global_keyprefix" in stats.stdout
+        assert CANARY not in stats.stdout + conf.stdout + worker.output
 
 
 def test_the_pool_grows_and_shrinks_by_remote_control(broker: Broker) -> None:

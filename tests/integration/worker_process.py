@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from tests.waiting import wait_until
 from vessel.dispatch.ticket import render
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterable
     from types import TracebackType
 
@@ -79,11 +79,11 @@ class Broker:
 
     def waiting(self, queue: str = "power") -> int:
         """Count the tickets in a queue."""
-        return cast("int", self.redis.llen(f"{NAMESPACE}:{queue}"))
+        return self.redis.llen(f"{NAMESPACE}:{queue}")
 
     def unacked(self) -> int:
         """Count the tickets received and not acknowledged."""
-        return cast("int", self.redis.hlen(f"{NAMESPACE}:unacked"))
+        return self.redis.hlen(f"{NAMESPACE}:unacked")
 
     def quiet(self) -> bool:
         """Tell whether no ticket waits or is in flight."""

@@ -7,7 +7,7 @@ own password (which Celery masks) stands in the configuration.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -65,7 +65,7 @@ def broker_url(url: str) -> tuple[str, dict[str, Any]]:
     if parts.scheme == "sentinel":
         return _sentinel(parts)
     if parts.scheme == "unix":
-        path = quote(parts.path)
+        path = quote(unquote(parts.path))
         return f"redis+socket://{_credentials(parts)}{path}?virtual_host={query.get('db', '0')}", {}
     db = query.get("db") or parts.path.strip("/") or "0"
     plain = f"{parts.scheme}://{parts.netloc}/{db}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ TASK_NAME = "vessel.run_jobs"
 
 _EMBED: dict[str, None] = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _BODY_ENCODING = "utf-8"
+_MARK = re.compile("@[A-Z]+@")
 
 
 def _compact(value: object) -> str:
@@ -75,10 +77,7 @@ def render(queue: str, pairs: Sequence[tuple[str, int]], tag: str, task_id: str,
         "@ARGS@": _inside(_compact([list(pair) for pair in pairs])),
         "@REPR@": _inside(shown),
     }
-    text = template()
-    for mark, value in marks.items():
-        text = text.replace(mark, value)
-    return text
+    return _MARK.sub(lambda found: marks[found[0]], template())
 
 
 def _decode_body(message: dict[str, Any]) -> Any:

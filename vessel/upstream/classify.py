@@ -78,6 +78,11 @@ _SAFE_TEXTS = (
     ),
     re.compile(rf"(?a)`{_WORD}` must be one of (?:`{_WORD}`(?:, or |, | or )?){{1,8}}"),
     re.compile(rf"(?a)This model does not support (?:response format|`?{_WORD}`?) ?(?:`{_WORD}`)?"),
+    re.compile(rf"(?a)`{_WORD}` (?:is not supported with this model|must be at least \d{{1,9}})"),
+    re.compile(
+        rf"(?a)'{_WORD}' : (?:for 'role:[a-z]{{1,20}}' the following must be satisfied\[\('{_WORD}' : )?"
+        rf"property '{_WORD}' is (?:unsupported|missing)(?:\)\])?"
+    ),
     re.compile(rf"(?a)`?{_WORD}`? does not support (?:streaming|tools|tool use)"),
     re.compile(
         rf"(?a)`{_WORD}` must be less than or equal to `?\d{{1,9}}`?"

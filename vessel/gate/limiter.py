@@ -82,6 +82,4 @@ def settle(charges: Sequence[Charge], usage: Usage) -> tuple[GiveBack, ...]:
 
 def refund(charges: Sequence[Charge], *, requests: bool) -> tuple[GiveBack, ...]:
     """Return everything a call charged that the upstream did not; `requests` tells whether the request counts back."""
-    return tuple(
-        GiveBack(c.bucket, c.cost if requests or c.bucket.name not in {"rpm", "rpd"} else 0) for c in charges
-    )
+    return tuple(GiveBack(c.bucket, c.cost if requests or c.bucket.name not in {"rpm", "rpd"} else 0) for c in charges)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.wire import TERMINAL, JobState, Priority
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
 
 
@@ -41,27 +42,32 @@ class Transition:
     note: str
 
 
-def _edge(sources: str, targets: str, note: str) -> Transition:
-    return Transition(
-        frozenset(JobState(s) for s in sources.split()), frozenset(JobState(t) for t in targets.split()), note
-    )
+_QUEUED, _RUNNING, _PARKED = JobState.QUEUED, JobState.RUNNING, JobState.PARKED
+_OPEN = frozenset({_QUEUED, _RUNNING, _PARKED})
+_WAITING = frozenset({_QUEUED, _PARKED})
+
+
+def _edge(sources: Iterable[JobState], targets: Iterable[JobState], note: str) -> Transition:
+    return Transition(frozenset(sources), frozenset(targets), note)
 
 
 TRANSITIONS: dict[Verb, Transition] = {
-    Verb.CREATE: _edge("", "queued", "writes record, idempotency key and ticket in one step"),
-    Verb.CLAIM: _edge("queued", "running", "the generation grows, a lease begins; older tickets drop"),
-    Verb.BOOK: _edge("running", "running", "a start time from the bucket, owned by the lease"),
-    Verb.START: _edge("running", "running", "admits, charges and writes the attempt row before the bytes leave"),
-    Verb.RENEW: _edge("running", "running", "extends the lease and returns cancel flags"),
-    Verb.FINISH: _edge("queued running parked", "succeeded failed cancelled expired", "the first valid result wins"),
-    Verb.PARK: _edge("running", "parked", "waits for quota, breaker, maintenance or retry-after"),
-    Verb.REQUEUE: _edge("running", "queued", "a fallback hop to the next tier's queue"),
-    Verb.RELEASE: _edge("running", "queued", "given back before its start, no attempt used"),
-    Verb.PROMOTE: _edge("parked", "queued", "its time has come"),
-    Verb.REISSUE: _edge("queued", "queued", "its ticket was lost; the generation grows"),
-    Verb.RESCUE: _edge("running", "queued failed", "its lease is over; after three kills it fails as poison_job"),
-    Verb.CANCEL: _edge("queued parked running", "cancelled running", "running: a flag, seen at renew and start"),
-    Verb.EXPIRE: _edge("queued parked", "expired", "its deadline passed before it could run"),
+    Verb.CREATE: _edge([], [_QUEUED], "writes record, idempotency key and ticket in one step"),
+    Verb.CLAIM: _edge([_QUEUED], [_RUNNING], "the generation grows, a lease begins; older tickets drop"),
+    Verb.BOOK: _edge([_RUNNING], [_RUNNING], "a start time from the bucket, owned by the lease"),
+    Verb.START: _edge([_RUNNING], [_RUNNING], "admits, charges and writes the attempt row before the bytes leave"),
+    Verb.RENEW: _edge([_RUNNING], [_RUNNING], "extends the lease and returns cancel flags"),
+    Verb.FINISH: _edge(_OPEN, TERMINAL, "the first valid result wins, from a lost lease too; all else needs the lease"),
+    Verb.PARK: _edge([_RUNNING], [_PARKED], "waits for quota, breaker, maintenance or retry-after"),
+    Verb.REQUEUE: _edge([_RUNNING], [_QUEUED], "a fallback hop to the next tier's queue"),
+    Verb.RELEASE: _edge([_RUNNING], [_QUEUED], "given back before its start, no attempt used"),
+    Verb.PROMOTE: _edge([_PARKED], [_QUEUED], "its time has come"),
+    Verb.REISSUE: _edge([_QUEUED], [_QUEUED], "its ticket was lost; the generation grows"),
+    Verb.RESCUE: _edge(
+        [_RUNNING], [_QUEUED, JobState.FAILED], "its lease is over; after three kills it fails as poison_job"
+    ),
+    Verb.CANCEL: _edge(_OPEN, [JobState.CANCELLED, _RUNNING], "running: a flag, seen at renew and start"),
+    Verb.EXPIRE: _edge(_WAITING, [JobState.EXPIRED], "its deadline passed before it could run"),
 }
 
 
@@ -125,6 +131,7 @@ class Job:
     response: bytes | None = field(repr=False, default=None)
     attempts: tuple[Attempt, ...] = ()
     kills: int = 0
+    lapses: int = 0
     reason: str = ""
     message: str = ""
     deadline_at: int | None = None

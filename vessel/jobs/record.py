@@ -76,11 +76,15 @@ def _number(record: Mapping[str, bytes], name: str) -> int | None:
     return int(float(value)) if value else None
 
 
+_LOST_ROW = b'{"model":"","tier":"","worker":"","worst_nano_usd":0}'
+"""Stands for an attempt that Redis forgot when it lost its last second, but not the ones after it."""
+
+
 def read_attempts(record: Mapping[str, bytes]) -> tuple[Attempt, ...]:
     """Read the attempts: each has its row `a:N` and, once known, its ending `o:N`."""
     attempts = []
     for number in range(1, (_number(record, "n") or 0) + 1):
-        row = json.loads(record[f"a:{number}"])
+        row = json.loads(record.get(f"a:{number}", _LOST_ROW))
         started = _number(record, f"at:{number}") or 0
         label, _, ending = _text(record, f"o:{number}").partition(" ")
         attempts.append(
@@ -120,6 +124,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         response=record.get("response"),
         attempts=read_attempts(record),
         kills=_number(record, "kills") or 0,
+        lapses=_number(record, "lapses") or 0,
         reason=_text(record, "reason"),
         message=_text(record, "message"),
         deadline_at=_number(record, "deadline"),

@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 ORPHANED = "orphaned"
 MAX_KILLS = 3
+"""Workers lost in the middle of a job's call, before it is given up as the likely cause."""
+
+MAX_LAPSES = 10
+"""Leases lost at all, also before anything was sent; else a body that kills its worker in planning would loop."""
+
 LIGHT_FIELDS = (
     *("id", "state", "gen", "tenant", "priority", "tier", "model", "hops", "hop", "policy", "reasons", "created"),
     *("updated", "est", "queue", "idem", "reply", "tools", "booking", "until", "deadline", "finished", "kills"),
-    *("reason", "message", "usage", "cost", "served_model", "served_tier", "retry_of", "cancel"),
+    *("lapses", "reason", "message", "usage", "cost", "served_model", "served_tier", "retry_of", "cancel"),
 )
 """A record without its payloads and attempts."""
 
@@ -202,16 +207,15 @@ class JobStore:
         )
 
     def finish(self, held: Held, ending: Ending, final: Final) -> Call[Answer]:
-        """Finish: answers finished, late, superseded or missing; the ending is recorded in every case but the last."""
+        """Finish: answers finished, late, superseded or missing; a call's ending is booked in every case."""
         keys, triples = _triples(ending.give_back)
         words: list[Arg] = [part for pair in final.fields.items() for part in pair]
         args = self._ending(held, ending) | {
             "late_label": ORPHANED,
             "valid": "1" if final.valid else "0",
             "from": sources(Verb.FINISH),
-            "running": JobState.RUNNING,
+            "when_running": JobState.RUNNING,
             "to": final.state,
-            "ttl_ms": self.ttl_ms,
         }
         more = [len(words), *words, *triples]
         return load("finish").call(_named(held.keys), args, _answer, more_keys=keys, more_args=more)
@@ -258,6 +262,7 @@ class JobStore:
             "unknown": UNKNOWN,
             "outcome_row": ending.row,
             "ledger_row": ending.ledger_row,
+            "ttl_ms": self.ttl_ms,
         }
 
     def _onward(self, held: Held, hop: int, reason: str, message: str, queue: str = "") -> dict[str, Arg]:
@@ -276,21 +281,28 @@ class JobStore:
         return load("promote").call(_named(self.of(job)), self._ticket(job, Verb.PROMOTE) | {"to": JobState.QUEUED},
                                     _answer)  # fmt: skip
 
-    def reissue(self, job: Job) -> Call[Answer]:
-        """Reissue the ticket of a queued job whose ticket was lost."""
-        args = self._ticket(job, Verb.REISSUE) | {"generation": job.generation}
-        return load("reissue").call(_named(self.of(job)), args, _answer)
+    def reissue(self, job: Job, queue: str, issued_ms: int) -> Call[Answer]:
+        """Reissue the ticket that was noted in this queue at that time and got lost; its job still waits there."""
+        args = self._ticket(job, Verb.REISSUE) | {
+            "generation": job.generation,
+            "queue_name": queue,
+            "issued": issued_ms,
+        }
+        return load("reissue").call(_named(job_keys(self.keys, job.id, queue=queue)), args, _answer)
 
     def rescue(self, job: Job, booking: Sequence[GiveBack] = ()) -> Call[Answer]:
-        """Rescue a running job whose lease is over; after three kills it fails."""
+        """Rescue a running job whose lease is over, giving back its `booking` as decoded; often killed ones fail."""
         keys, triples = _triples(booking)
         args = self._ticket(job, Verb.RESCUE) | {
             "to_queued": JobState.QUEUED,
             "to_failed": JobState.FAILED,
+            "booking": job.booking,
             "max_kills": MAX_KILLS,
+            "max_lapses": MAX_LAPSES,
             "ttl_ms": self.ttl_ms,
             "poison_reason": "poison_job",
-            "poison_message": f"Its worker died {MAX_KILLS} times while it ran, so it is not run again.",
+            "poison_message": f"Its worker was lost {MAX_KILLS} times in mid-call, or {MAX_LAPSES} times in all, so it "
+            "is not run again. Look at the request before you submit it anew.",
             "unknown": UNKNOWN,
         }
         return load("rescue").call(_named(self.of(job)), args, _answer, more_keys=keys, more_args=triples)
@@ -306,7 +318,9 @@ class JobStore:
 
     def cancel(self, job: Job) -> Call[Answer]:
         """Cancel: answers closed, flagged (it runs and will be told), terminal or missing."""
-        return self._close(job, JobState.CANCELLED, "cancelled", "It was cancelled before it ran; nothing was sent.")
+        return self._close(
+            job, JobState.CANCELLED, JobState.CANCELLED, "It was cancelled before it ran; nothing was sent."
+        )
 
     def expire(self, job: Job) -> Call[Answer]:
         """Expire a waiting job whose deadline passed."""
@@ -318,7 +332,7 @@ class JobStore:
         args: dict[str, Arg] = {
             "id": job.id,
             "from": ",".join(idle),
-            "running": JobState.RUNNING,
+            "when_running": JobState.RUNNING,
             "to": state,
             "reason": reason,
             "message": message,
@@ -349,4 +363,9 @@ class JobStore:
 
     def read(self, job_id: str) -> Call[Job | None]:
         """Read a whole job, or None."""
-        return command("HGETALL", self.keys.job(job_id), parse=lambda raw: read_job(pairs(raw)) if raw else None)
+
+        def parse(raw: Any) -> Job | None:
+            record = pairs(raw)
+            return read_job(record) if "state" in record else None
+
+        return command("HGETALL", self.keys.job(job_id), parse=parse)

@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+from enum import StrEnum
 
 EVENTS_KEPT = 200
 REPLY_TTL_MS = 3_600_000
 """A reply stream outlives its process by at most this; the reader renews it."""
 
-TTL_CLASSES: dict[str, str] = {
-    "job": "none while the job is open, VESSEL_RESULT_TTL from its end",
-    "events": "as job",
-    "idempotency": "as job",
-    "index": "trimmed to VESSEL_RESULT_TTL by the sweep",
-    "leases": "permanent, one entry per running job",
-    "parked": "permanent, one entry per parked job",
-    "deadlines": "permanent, one entry per open job with a deadline",
-    "tickets": "permanent, one entry per unclaimed ticket",
-    "queue": "permanent, Celery's list",
-    "ledger": "permanent stream, one entry per charged call",
-    "bucket": "twice the limit's window",
-    "gate": "one day",
-    "models": "permanent, one hash",
-    "live": "one minute",
-    "reply": "one hour",
-    "role": "the length of the role's lease",
-    "sweep": "one day",
+
+class Life(StrEnum):
+    """When a key goes away."""
+
+    PERMANENT = "permanent"
+    WITH_JOB = "with its job"  # none while the job is open, VESSEL_RESULT_TTL from its end
+    TIMED = "timed"  # has a time to live from its first write on
+
+
+@dataclass(frozen=True, slots=True)
+class KeyClass:
+    """A family of keys: the names it has behind the namespace, its life, and what bounds it."""
+
+    pattern: str
+    life: Life
+    note: str
+
+
+TTL_CLASSES: dict[str, KeyClass] = {
+    "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last EVENTS_KEPT or so"),
+    "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
+    "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
+    "bucket": KeyClass(r"limit:.+", Life.TIMED, "twice the limit's window, longer where its debt is"),
+    "gate": KeyClass(r"gate:.+", Life.TIMED, "one day"),
+    "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
+    "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour, renewed by its reader"),
+    "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
+    "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
+    "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
+    "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
+    "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
+    "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
+    "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
+    "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
+    "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
+    "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),
+    "queue": KeyClass(r"[a-z0-9_-]+(\.batch)?", Life.PERMANENT, "Celery's list of tickets, one per tier and lane"),
 }
-"""TTL class per key family; a test compares what scripts leave behind with this table."""
+"""Every family of keys, the special ones before those whose pattern would take them too."""
+
+
+def family(name: str) -> str | None:
+    """Name the family of a key, given without its namespace; None for a key that is not Vessel's."""
+    return next((which for which, kind in TTL_CLASSES.items() if re.fullmatch(kind.pattern, name)), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Lua scripts as typed calls: the header of a .lua file names its KEYS and ARGV, and Python must give exactly those.
 
 A header line `-- KEYS: job events` becomes `local job, events = KEYS[1], KEYS[2]`; `-- ARGV: id *rest` means that any
-number of further arguments may follow (KEYS likewise). `-- include: name` pulls in `lua/include/name.lua`.
+number of further arguments may follow (KEYS likewise), from the index MORE_ARGS (MORE_KEYS) on. `-- include: name`
+pulls in `lua/include/name.lua`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Script:
         if missing or unknown or (more_keys and not self.open_keys) or (more_args and not self.open_args):
             raise TypeError(f"{self.name}.lua: missing {missing}, unknown {unknown}")
         named = [keys[n] for n in self.keys]
-        command = ("EVALSHA", self.sha, len(named) + len(more_keys), *named, *more_keys)
+        command: tuple[Arg, ...] = ("EVALSHA", self.sha, len(named) + len(more_keys), *named, *more_keys)
         return Call((*command, *(args[n] for n in self.args), *more_args), parse, self)
 
 
@@ -71,10 +72,11 @@ def _names(text: str, kind: str) -> tuple[tuple[str, ...], bool]:
     return tuple(w for w in words if not w.startswith("*")), any(w.startswith("*") for w in words)
 
 
-def _preamble(names: Sequence[str], table: str) -> str:
-    if not names:
-        return ""
-    return f"local {', '.join(names)} = " + ", ".join(f"{table}[{i}]" for i in range(1, len(names) + 1)) + "\n"
+def _preamble(names: Sequence[str], table: str, *, is_open: bool) -> str:
+    given = ""
+    if names:
+        given = f"local {', '.join(names)} = " + ", ".join(f"{table}[{i}]" for i in range(1, len(names) + 1)) + "\n"
+    return given + (f"local MORE_{'KEYS' if table == 'KEYS' else 'ARGS'} = {len(names) + 1}\n" if is_open else "")
 
 
 @cache
@@ -84,7 +86,7 @@ def load(name: str) -> Script:
     keys, open_keys = _names(source, "KEYS")
     args, open_args = _names(source, "ARGV")
     includes = "".join(_read(f"include/{inc}.lua") for inc in _INCLUDE.findall(source))
-    text = includes + _preamble(keys, "KEYS") + _preamble(args, "ARGV") + source
+    text = includes + _preamble(keys, "KEYS", is_open=open_keys) + _preamble(args, "ARGV", is_open=open_args) + source
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     return Script(name, keys, args, open_keys, open_args, text, sha)
 

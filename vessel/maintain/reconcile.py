@@ -8,7 +8,7 @@ holds its message. Tickets are consumed in order, so all older than the list's n
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vessel.dispatch.queues import queues_of
 from vessel.dispatch.ticket import parse
@@ -28,6 +28,22 @@ CANDIDATES = 500
 log = get_logger(__name__)
 
 
+class Suspect(NamedTuple):
+    """A ticket that seems lost: where it was noted, and when it was issued."""
+
+    queue: str
+    job_id: str
+    issued: int
+
+
+def issued_at(raw: bytes) -> int | None:
+    """Read when Lua issued a ticket from its tag `job:generation:time`; None for any other message."""
+    try:
+        return int(json.loads(raw)["properties"]["delivery_tag"].rpartition(":")[2])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 class Reconciler:
     """Compares issued tickets with what is in the lists and in workers' hands; a suspicion must hold for two ticks."""
 
@@ -35,7 +51,7 @@ class Reconciler:
         """Take the shared handles."""
         self.keys, self.store, self.runner = door.keys, door.store, runner
         self.queues = queues_of(door.registry.tiers)
-        self._suspects: set[tuple[str, float]] = set()
+        self._suspects: set[Suspect] = set()
 
     async def tick(self) -> None:
         """Reissue what was suspected at the last tick and still is."""
@@ -46,39 +62,41 @@ class Reconciler:
             self._suspects.clear()
             return
         in_hand = await self._in_hand()
-        suspects: set[tuple[str, float]] = set()
+        suspects: set[Suspect] = set()
         for queue, found in waiting.items():
             oldest_in_list = await self._next_in_list(queue, now)
             for job_id, issued in found:
                 held = job_id in in_hand and now - issued < HELD_AT_MOST_MS
                 if issued < oldest_in_list and not held:
-                    suspects.add((job_id, issued))
-        await self._reissue([job_id for job_id, _ in suspects & self._suspects])
+                    suspects.add(Suspect(queue, job_id, issued))
+        await self._reissue(sorted(suspects & self._suspects))
         self._suspects = suspects - self._suspects
 
     def _issued_before(self, queue: str, then: float) -> Any:
-        def read(raw: list[Any]) -> list[tuple[str, float]]:
+        def read(raw: list[Any]) -> list[tuple[str, int]]:
             rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
-            return [(word(row[0]), float(row[1])) for row in rows]
+            return [(word(row[0]), int(float(row[1]))) for row in rows]
 
         return command(
             "ZRANGE", self.keys.tickets(queue), "-inf", int(then), "BYSCORE", "LIMIT", 0, CANDIDATES, "WITHSCORES",
             parse=read,
         )  # fmt: skip
 
-    async def _next_in_list(self, queue: str, now: int) -> float:
-        """Return when the ticket that a worker would take next was issued; `now` where the list is empty."""
+    async def _next_in_list(self, queue: str, now: int) -> int:
+        """Return when the ticket that a worker would take next was issued; `now` where the list is empty.
+
+        Its jobs may have been issued anew since, so what counts is the time in its tag, or else their creation.
+        """
         raw = await self.runner.run(command("LINDEX", self.keys.queue(queue), -1, parse=lambda value: value))
-        tickets = parse(raw) if raw else []
-        if not tickets:
-            return float(now)
-        ids = [job_id for job_id, _ in tickets]
-        scores = await self.runner.run(
-            command(
-                "ZMSCORE", self.keys.tickets(queue), *ids, parse=lambda raw: [float(s) for s in raw if s is not None]
-            )
+        if raw is None:
+            return now
+        issued = issued_at(raw)
+        if issued is not None:
+            return issued
+        created = await self.runner.run_all(
+            [command("HGET", self.keys.job(job_id), "created", parse=word) for job_id, _ in parse(raw)]
         )
-        return min(scores, default=0.0)
+        return min((int(at) for at in created if at), default=0)
 
     async def _in_hand(self) -> set[str]:
         """Name the jobs whose message some worker has taken and not acknowledged."""
@@ -91,15 +109,12 @@ class Reconciler:
                 continue
         return found
 
-    async def _reissue(self, ids: list[str]) -> None:
-        jobs = await self.runner.run_all([self.store.peek(job_id) for job_id in ids])
-        for job_id, job in zip(ids, jobs, strict=True):
-            if job is None:
-                await self.runner.run_all(
-                    [command("ZREM", self.keys.tickets(queue), job_id, parse=word) for queue in self.queues]
-                )
-        found = [job for job in jobs if job]
-        answers = await self.runner.run_all([self.store.reissue(job) for job in found])
+    async def _reissue(self, lost: list[Suspect]) -> None:
+        jobs = await self.runner.run_all([self.store.peek(suspect.job_id) for suspect in lost])
+        found = [(suspect, job) for suspect, job in zip(lost, jobs, strict=True) if job]
+        gone = [suspect for suspect, job in zip(lost, jobs, strict=True) if not job]
+        await self.runner.run_all([command("ZREM", self.keys.tickets(s.queue), s.job_id, parse=word) for s in gone])
+        answers = await self.runner.run_all([self.store.reissue(job, s.queue, s.issued) for s, job in found])
         again = sum(answer.word == "done" for answer in answers)
         if again:
             log.warning("tickets.reissued", count=again)

@@ -8,25 +8,26 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vessel.keyspace.script import Call, command, pairs, word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from vessel.keyspace.connect import AsyncRunner
 
 PAGE = 500
-TAIL_BYTES = 1 << 20
+TAIL_BYTES = 1 << 16
 Entry = tuple[str, dict[str, bytes]]
 
 
 def render(entry_id: str, fields: Mapping[str, bytes]) -> bytes:
     """Write one entry as its line: the time is that of Redis when the call ended."""
-    at = datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC).isoformat()
+    at = datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC).isoformat(timespec="milliseconds")
     head = json.dumps({"timestamp": at}, separators=(",", ":"))[:-1]
     tail = json.dumps({"outcome": fields["outcome"].decode(), "entry": entry_id}, separators=(",", ":"))[1:]
     return f"{head},{fields['row'].decode()[1:-1]},{tail}\n".encode()
@@ -50,51 +51,77 @@ class UsageLog:
 
     async def follow(self, runner: AsyncRunner) -> bool:
         """Append what is new; an amended entry rebuilds the file. Returns whether there may be more at once."""
+        with self._locked() as file:
+            if file is None:
+                return False
+            found = await runner.run(entries(self.ledger, _cursor(file)))
+            if any("amends" in fields for _, fields in found):
+                await self._rebuild(runner)
+                return False
+            _append(file, found)
+        return len(found) == PAGE
+
+    async def rebuild(self, runner: AsyncRunner) -> bool:
+        """Rebuild the file from Redis, which decides. False: another writer is at it, nothing was changed."""
+        with self._locked() as file:
+            if file is None:
+                return False
+            await self._rebuild(runner)
+        return True
+
+    async def _rebuild(self, runner: AsyncRunner) -> None:
+        """Write the whole ledger to a new file and put it in place of the old one, whose lock is held."""
+        partial = self.path.with_name(f"{self.path.name}.rebuild")
+        after = ""
+        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
+            while found := await runner.run(entries(self.ledger, after)):
+                _append(file, found)
+                after = found[-1][0]
+        partial.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[IO[bytes] | None]:
+        """Open the file and lock it; None when another writer has it, or has just put a rebuilt one in its place."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            found = await runner.run(entries(self.ledger, self._cursor(file)))
-            if any("amends" in fields for _, fields in found):
-                await self._rebuild(runner)
-                return False
-            self._append(file, found)
-        return len(found) == PAGE
+                current = os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+            except (BlockingIOError, FileNotFoundError):
+                current = False
+            yield file if current else None
 
-    async def _rebuild(self, runner: AsyncRunner) -> None:
-        """Write the whole ledger to a new file and put it in place of the old one."""
-        partial = self.path.with_suffix(".rebuild")
-        after = ""
-        with partial.open("wb") as file:
-            while found := await runner.run(entries(self.ledger, after)):
-                self._append(file, found)
-                after = found[-1][0]
-        partial.chmod(0o600)
-        partial.replace(self.path)
 
-    async def rebuild(self, runner: AsyncRunner) -> None:
-        """Rebuild the file from Redis; the ledger decides, the old file is replaced."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        await self._rebuild(runner)
-
-    def _cursor(self, file: Any) -> str:
-        """Return the last whole line's entry and cut a torn line behind it."""
-        size = file.seek(0, os.SEEK_END)
-        start = max(0, size - TAIL_BYTES)
+def _cursor(file: IO[bytes]) -> str:
+    """Return the entry of the last line that names one, and cut a torn line behind the last whole one."""
+    size = start = file.seek(0, os.SEEK_END)
+    step, whole, found = TAIL_BYTES, 0, ""
+    while start > 0 and not found:
+        start, step = max(0, start - step), step * 2
         file.seek(start)
         tail = file.read()
         whole = tail.rfind(b"\n") + 1
-        if whole != len(tail):
-            file.truncate(start + whole)
-        file.seek(start + whole)
-        last = tail[:whole].rstrip(b"\n").rpartition(b"\n")[2]
-        return str(json.loads(last)["entry"]) if last else ""
+        found = _last_entry(tail[:whole])
+    if start + whole != size:
+        file.truncate(start + whole)
+    file.seek(start + whole)
+    return found
 
-    def _append(self, file: Any, found: Iterable[Entry]) -> None:
-        lines = b"".join(render(entry_id, fields) for entry_id, fields in found)
-        if lines:
-            file.write(lines)
-            file.flush()
-            os.fsync(file.fileno())
+
+def _last_entry(lines: bytes) -> str:
+    """Name the entry of the last of our lines; a line of another program, as the seed's, has none."""
+    for line in reversed(lines.splitlines()):
+        if b'"entry"' in line:
+            try:
+                return str(json.loads(line)["entry"])
+            except (ValueError, KeyError, TypeError):
+                continue
+    return ""
+
+
+def _append(file: IO[bytes], found: Iterable[Entry]) -> None:
+    lines = b"".join(render(entry_id, fields) for entry_id, fields in found)
+    if lines:
+        file.write(lines)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,24 +1,29 @@
 -- End a job that does not run: cancel it, or expire it once its deadline passed. A running one gets a cancel flag.
 -- KEYS: job events idem reply parked deadlines tickets
--- ARGV: id from running to reason message ttl_ms only_after_deadline
+-- ARGV: id from when_running to reason message ttl_ms only_after_deadline
 -- include: record
+-- include: ended
 -- Returns: {closed} {flagged} {early} {terminal, state} or {missing}; repeating it changes nothing.
-local held = redis.call('HMGET', job, 'state', 'gen', 'reply', 'deadline')
+local LOOK_AGAIN_MS = 2000
+local held = redis.call('HMGET', job, 'state', 'gen', 'deadline', 'cancel')
 if not held[1] then
   redis.call('ZREM', deadlines, id)
   return {'missing', ''}
 end
 local now = now_ms()
-if only_after_deadline == '1' and tonumber(held[4] or now + 1) > now then
+if only_after_deadline == '1' and tonumber(held[3] or now + 1) > now then
   return {'early', ''}
 end
-if held[1] == running then
+if held[1] == when_running then
   if only_after_deadline == '1' then
-    redis.call('ZREM', deadlines, id)
+    -- Its worker keeps the deadline; should it go back to waiting, it expires here.
+    redis.call('ZADD', deadlines, 'XX', ms(now + LOOK_AGAIN_MS), id)
     return {'early', ''}
   end
-  redis.call('HSET', job, 'cancel', '1')
-  emit(events, now, 'cancel_requested', held[1], held[2], '')
+  if held[4] ~= '1' then
+    redis.call('HSET', job, 'cancel', '1')
+    emit(events, now, 'cancel_requested', held[1], held[2], '')
+  end
   return {'flagged', held[1]}
 end
 if not among(from, held[1]) then
@@ -32,11 +37,5 @@ redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 emit(events, now, to, to, held[2] + 1, reason)
-redis.call('PEXPIRE', job, ttl_ms)
-redis.call('PEXPIRE', events, ttl_ms)
-redis.call('PEXPIRE', idem, ttl_ms)
-if held[3] and held[3] ~= '' then
-  redis.call('XADD', reply, 'MAXLEN', '~', 10000, '*', 'job', id, 'state', to)
-  redis.call('PEXPIRE', reply, 3600000)
-end
+ended(job, events, idem, reply, id, to, ttl_ms)
 return {'closed', to}

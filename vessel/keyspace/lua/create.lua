@@ -4,6 +4,8 @@
 -- include: record
 -- include: ticket
 -- Returns: {created|exists|conflict, id}. Repeating the call with the same id changes nothing.
+-- Without a ticket (issue = 0) its message follows: many jobs are written first, and the sweep must not overtake them.
+local MESSAGE_FOLLOWS_MS = 10000
 if use_key == '1' then
   local known = redis.call('GET', idem)
   if known then
@@ -18,7 +20,7 @@ if redis.call('EXISTS', job) == 1 then
 end
 local now = now_ms()
 local record = {}
-for i = 10, #ARGV do record[#record + 1] = ARGV[i] end
+for i = MORE_ARGS, #ARGV do record[#record + 1] = ARGV[i] end
 redis.call('HSET', job, 'id', id, 'state', to, 'gen', 0, 'created', ms(now), 'updated', ms(now), unpack(record))
 if use_key == '1' then
   redis.call('SET', idem, id .. ' ' .. body_hash)
@@ -31,7 +33,7 @@ end
 if issue == '1' then
   push_ticket(queue, tickets, template, queue_name, id, '0', repr, now)
 else
-  redis.call('ZADD', tickets, ms(now), id)
+  redis.call('ZADD', tickets, ms(now + MESSAGE_FOLLOWS_MS), id)
 end
 emit(events, now, 'created', to, 0, repr)
 return {'created', id}

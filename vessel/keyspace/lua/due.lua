@@ -1,13 +1,13 @@
 -- Say what sweeps should look at: parked jobs that are due, leases that are over, deadlines that passed.
 -- After a gap in the sweeps (Redis or everybody was away) no lease counts as over for one lease length: whoever still
--- works must be able to renew first.
+-- works must be able to renew first. Nobody knowing when the last sweep was is such a gap.
 -- KEYS: leases parked deadlines sweep
 -- ARGV: limit lease_ms gap_ms
 -- include: record
 -- Returns: {parked ids, leased ids, deadline ids, now}
 local now = now_ms()
 local seen = redis.call('HMGET', sweep, 'last', 'not_before')
-if seen[1] and now - seen[1] > tonumber(gap_ms) then
+if not seen[1] or now - seen[1] > tonumber(gap_ms) then
   seen[2] = ms(now + lease_ms)
   redis.call('HSET', sweep, 'not_before', seen[2])
 end

@@ -1,48 +1,49 @@
 -- End a job: attempt, ledger, settlement, state, result and event in one step.
 -- A valid answer (valid = 1) wins from any open state, also out of a lost lease; anything else must hold the lease.
+-- A call that the winner finds in flight under a later lease is booked as unknown until it ends itself.
+-- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
 -- KEYS: job events idem reply leases parked deadlines tickets ledger *buckets
--- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from running to ttl_ms *rest
+-- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms *rest
 -- include: record
 -- include: bucket
 -- include: attempt
--- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
--- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
+-- include: ended
 -- `rest`: the number of result fields, the field-value words, then the settlement triples capacity, period, give back.
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'reply', 'booking')
+-- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
+local now = now_ms()
+local words = tonumber(ARGV[MORE_ARGS])
+local first = MORE_ARGS + 1 + words
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'ended_by')
+local open = among(from, held[1])
+local owned = held[1] == when_running and held[2] == generation and held[3] == owner
+local used = open and (valid == '1' or owned)
+local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
+end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, MORE_KEYS, first, now)
 if not held[1] then
-  if ledger_row ~= '' then
-    redis.call('XADD', ledger, '*', 'call', id .. '/' .. attempt, 'outcome', late_label, 'row', ledger_row)
-  end
   return {'missing', ''}
 end
-local now = now_ms()
-local words = tonumber(ARGV[15])
-local open = among(from, held[1])
-local owned = held[1] == running and held[2] == generation and held[3] == owner
-local used = open and (valid == '1' or owned)
-local news = end_attempt(job, ledger, id, attempt, (valid == '1' and not used) and late_label or label, outcome_row,
-  ledger_row, unknown, 10, 16 + words, now)
-if not used then
-  return {(not news and held[1] == to) and 'finished' or (open and 'superseded' or 'late'), held[1]}
+if attempt == '0' then
+  free_booking(job, generation, MORE_KEYS, first, now)
 end
-if attempt == '0' and held[5] then
-  settle(10, 16 + words, now)
+if not used then
+  if held[4] == owner then
+    return {'finished', held[1]}
+  end
+  return {open and 'superseded' or 'late', held[1]}
+end
+if not owned then
+  book_cut(call)
 end
 local fields = {}
-for i = 16, 15 + words do fields[#fields + 1] = ARGV[i] end
+for i = MORE_ARGS + 1, first - 1 do fields[#fields + 1] = ARGV[i] end
 local next_generation = held[2] + 1
-redis.call('HSET', job, 'state', to, 'gen', next_generation, 'updated', ms(now), 'finished', ms(now), unpack(fields))
-redis.call('HDEL', job, 'owner', 'lease', 'until', 'booking', 'start_at')
+redis.call('HSET', job, 'state', to, 'gen', next_generation, 'updated', ms(now), 'finished', ms(now),
+  'ended_by', owner, unpack(fields))
+redis.call('HDEL', job, 'owner', 'lease', 'until')
 redis.call('ZREM', leases, id)
 redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 emit(events, now, to, to, next_generation, attempt)
-redis.call('PEXPIRE', job, ttl_ms)
-redis.call('PEXPIRE', events, ttl_ms)
-redis.call('PEXPIRE', idem, ttl_ms)
-if held[4] and held[4] ~= '' then
-  redis.call('XADD', reply, 'MAXLEN', '~', 10000, '*', 'job', id, 'state', to)
-  redis.call('PEXPIRE', reply, 3600000)
-end
+ended(job, events, idem, reply, id, to, ttl_ms)
 return {'finished', to}

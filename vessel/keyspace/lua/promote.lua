@@ -10,7 +10,7 @@ if not among(from, held[1]) then
   return {'stale', held[1] or ''}
 end
 local now = now_ms()
-if tonumber(held[3]) > now then
+if tonumber(held[3] or 0) > now then
   return {'early', ms(held[3] - now)}
 end
 redis.call('HSET', job, 'state', to, 'updated', ms(now))

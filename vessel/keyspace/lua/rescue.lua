@@ -1,12 +1,16 @@
 -- Take back a job whose lease is over: the call in flight stays unknown in the ledger, the job is queued again.
+-- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it.
 -- KEYS: job events idem reply leases deadlines tickets queue ledger *buckets
--- ARGV: id from to_queued to_failed queue_name template repr max_kills ttl_ms poison_reason poison_message unknown *settle
+-- ARGV: id from to_queued to_failed queue_name booking template repr max_kills max_lapses ttl_ms
+-- ARGV: poison_reason poison_message unknown *settle
 -- include: record
 -- include: ticket
 -- include: bucket
 -- include: attempt
--- Returns: {done} {poisoned} {held, wait_ms} or {stale, state}; safe to run by any number of sweeps at once.
-local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'n', 'kills', 'reply', 'booking')
+-- include: ended
+-- Returns: {done} {poisoned} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
+-- not current; safe to run by any number of sweeps at once.
+local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'booking')
 if not among(from, held[1]) then
   redis.call('ZREM', leases, id)
   return {'stale', held[1] or ''}
@@ -15,20 +19,19 @@ local now = now_ms()
 if tonumber(held[3] or 0) > now then
   return {'held', ms(held[3] - now)}
 end
-local number, kills = held[4], tonumber(held[5] or 0)
-if number and number ~= '0' and redis.call('HEXISTS', job, 'o:' .. number) == 0
-  and redis.call('HEXISTS', job, 'l:' .. number) == 0 then
+if held[6] ~= queue_name or (held[7] or '') ~= booking then
+  return {'changed', ''}
+end
+local kills, lapses = tonumber(held[4] or 0), tonumber(held[5] or 0) + 1
+if book_cut({job = job, ledger = ledger, id = id, unknown = unknown}) then
   kills = kills + 1
-  book_ledger(job, ledger, id, number, unknown, redis.call('HGET', job, 'u:' .. number), unknown)
 end
-if held[7] then
-  settle(10, 13, now)
-end
+free_booking(job, held[2], MORE_KEYS, MORE_ARGS, now)
 local generation = held[2] + 1
-redis.call('HSET', job, 'gen', generation, 'kills', kills, 'updated', ms(now))
-redis.call('HDEL', job, 'owner', 'lease', 'booking', 'start_at')
+redis.call('HSET', job, 'gen', generation, 'kills', kills, 'lapses', lapses, 'updated', ms(now))
+redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
-if kills < tonumber(max_kills) then
+if kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
   redis.call('HSET', job, 'state', to_queued)
   push_ticket(queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
   emit(events, now, 'rescued', to_queued, generation, '')
@@ -37,11 +40,5 @@ end
 redis.call('HSET', job, 'state', to_failed, 'reason', poison_reason, 'message', poison_message, 'finished', ms(now))
 redis.call('ZREM', deadlines, id)
 emit(events, now, to_failed, to_failed, generation, poison_reason)
-redis.call('PEXPIRE', job, ttl_ms)
-redis.call('PEXPIRE', events, ttl_ms)
-redis.call('PEXPIRE', idem, ttl_ms)
-if held[6] and held[6] ~= '' then
-  redis.call('XADD', reply, 'MAXLEN', '~', 10000, '*', 'job', id, 'state', to_failed)
-  redis.call('PEXPIRE', reply, 3600000)
-end
+ended(job, events, idem, reply, id, to_failed, ttl_ms)
 return {'poisoned', ''}

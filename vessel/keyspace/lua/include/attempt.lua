@@ -1,29 +1,56 @@
 -- The ending of an attempt: written once (HSETNX), booked in the ledger once, so that a repeated call changes nothing.
 -- A call that was booked as unknown and answers after all is amended: the old entry goes, the new one names it.
-local function book_ledger(job, ledger, id, number, label, row, unknown)
-  local known = redis.call('HGET', job, 'l:' .. number)
-  if not known then
-    local entry = redis.call('XADD', ledger, '*', 'call', id .. '/' .. number, 'outcome', label, 'row', row)
-    redis.call('HSET', job, 'l:' .. number, entry .. ' ' .. label)
+local function book_ledger(call, label, row)
+  local field = 'l:' .. call.number
+  local known = redis.call('HGET', call.job, field)
+  local entry, was = string.match(known or '', '^(%S+) (%S+)$')
+  if not entry then
+    entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row)
+  elseif was == call.unknown and label ~= call.unknown then
+    redis.call('XDEL', call.ledger, entry)
+    entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row,
+      'amends', entry)
+  else
     return
   end
-  local entry, was = string.match(known, '^(%S+) (%S+)$')
-  if was == unknown and label ~= unknown then
-    redis.call('XDEL', ledger, entry)
-    local new = redis.call('XADD', ledger, '*', 'call', id .. '/' .. number, 'outcome', label, 'row', row,
-      'amends', entry)
-    redis.call('HSET', job, 'l:' .. number, new .. ' ' .. label)
+  redis.call('HSET', call.job, field, entry .. ' ' .. label)
+end
+
+-- Book the call that a lost lease left in flight as unknown, under its write-ahead row. True when that is news.
+local function book_cut(call)
+  local number = redis.call('HGET', call.job, 'n')
+  if not number or redis.call('HEXISTS', call.job, 'o:' .. number) == 1
+    or redis.call('HEXISTS', call.job, 'l:' .. number) == 1 then
+    return false
+  end
+  book_ledger({job = call.job, ledger = call.ledger, id = call.id, number = number, unknown = call.unknown},
+    call.unknown, redis.call('HGET', call.job, 'u:' .. number))
+  return true
+end
+
+-- Redis may have lost its last second, and with it the record or this attempt's row. A lost record leaves a stub with
+-- a time to live, so that the call is booked once; a lost row is written again, so that its number is not used twice.
+local function restore_attempt(call, now)
+  local left = redis.call('HMGET', call.job, 'state', 'a:' .. call.number, 'model', 'tier', 'n')
+  if not left[1] then
+    redis.call('PEXPIRE', call.job, call.ttl_ms)
+  elseif not left[2] then
+    local row = {model = left[3], tier = left[4], worker = call.owner, worst_nano_usd = 0}
+    redis.call('HSET', call.job, 'a:' .. call.number, cjson.encode(row), 'at:' .. call.number, ms(now),
+      'n', ms(math.max(tonumber(left[5] or 0), tonumber(call.number))))
   end
 end
 
--- Returns true when this ending is news. `counted` is '1' when the attempt counts against max_attempts.
-local function end_attempt(job, ledger, id, number, label, outcome_row, ledger_row, unknown, first_key, first, now)
-  if number == '0' or redis.call('HSETNX', job, 'o:' .. number, label .. ' ' .. outcome_row) == 0 then
-    return false
+-- `call` holds job, ledger, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
+-- booked. The settlement triples stand at the end of KEYS and ARGV, from first_key and first on.
+local function end_attempt(call, label, outcome_row, ledger_row, first_key, first, now)
+  if call.number == '0'
+    or redis.call('HSETNX', call.job, 'o:' .. call.number, label .. ' ' .. outcome_row) == 0 then
+    return
   end
+  restore_attempt(call, now)
   if ledger_row ~= '' then
-    book_ledger(job, ledger, id, number, label, ledger_row, unknown)
+    book_ledger(call, label, ledger_row)
   end
   settle(first_key, first, now)
-  return true
 end

@@ -1,0 +1,66 @@
+"""The contract's world, and a look at what every test leaves behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.world import World
+from vessel.keyspace.names import TTL_CLASSES, Life, family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import redis
+
+
+@pytest.fixture
+def world(redis_client: redis.Redis) -> World:
+    """Give a store on an empty server."""
+    return World(redis_client)
+
+
+@pytest.fixture(autouse=True)
+def no_key_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail when a key is left that neither has a time to live nor may stay."""
+    client: redis.Redis | None = None
+    if "redis_server" in request.fixturenames:
+        client = request.getfixturevalue("redis_client")
+    yield
+    if client is not None:
+        assert leaks(client) == []
+
+
+def leaks(client: redis.Redis) -> list[str]:
+    """Name the keys that would stay for ever, each with why it must not."""
+    found = []
+    for raw in client.scan_iter():
+        name = raw.decode()
+        which = family(name.partition(":")[2])
+        if which is None:
+            found.append(f"{name}: of no family in TTL_CLASSES")
+        elif client.pttl(raw) < 0 and not _may_stay(client, name, TTL_CLASSES[which].life):
+            found.append(f"{name}: {which} without a time to live")
+        elif which == "queue" and client.type(raw) != b"list":
+            found.append(f"{name}: no list, so no queue either")
+    return found
+
+
+def _may_stay(client: redis.Redis, name: str, life: Life) -> bool:
+    match life:
+        case Life.PERMANENT:
+            return True
+        case Life.TIMED:
+            return False
+        case Life.WITH_JOB:
+            return _job_is_open(client, name)
+
+
+def _job_is_open(client: redis.Redis, name: str) -> bool:
+    namespace, kind, rest = name.split(":", 2)
+    job_id = rest.partition(":")[0]
+    if kind == "idem":
+        job_id = (client.get(name) or b"").decode().partition(" ")[0]
+    state, finished = client.hmget(f"{namespace}:job:{job_id}", "state", "finished")
+    return state is not None and finished is None

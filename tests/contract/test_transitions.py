@@ -1,0 +1,137 @@
+"""TRANSITIONS is the only state table: over all states and verbs, nothing else changes a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.world import TIER, World, charges, failure, success
+from tests.waiting import wait_until
+from vessel.jobs.model import TRANSITIONS, Job, Verb
+from vessel.jobs.store import NO_ATTEMPT, Final, Held
+from vessel.wire import TERMINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
+
+INVALID_FINISH = "finish without a result"
+
+
+def job_in(world: World, state: JobState) -> Job:
+    """Bring a job into a state by the verbs that lead there; its lease, wait or deadline is over where it has one."""
+    if state is JobState.RUNNING:
+        return world.running(lapsed=True, deadline_ms=1).job
+    job = world.queued(deadline_ms=1)
+    match state:
+        case JobState.QUEUED:
+            pass
+        case JobState.PARKED:
+            world.park(world.claim(job))
+        case JobState.CANCELLED:
+            world.run(world.store.cancel(job))
+        case JobState.EXPIRED:
+            wait_until(lambda: world.run(world.store.expire(job)).word == "closed")
+        case JobState.SUCCEEDED | JobState.FAILED:
+            held = world.claim(job)
+            world.start(held)
+            world.finish(held, success() if state is JobState.SUCCEEDED else failure())
+    return world.job(job.id)
+
+
+def without_attempts(record: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """Leave the attempts out: a call's ending is recorded in every state."""
+    return {k: v for k, v in record.items() if k != b"n" and k.partition(b":")[0] not in {b"a", b"at", b"o", b"l"}}
+
+
+def forged(world: World, job: Job) -> Held:
+    """Make a handle whose generation and owner are right, so that only the state can refuse it."""
+    return Held(job, job.generation, "w/1", world.store.of(job))
+
+
+def act(world: World, verb: Verb | str, job: Job) -> None:
+    """Try a verb with everything but the state in its favour."""
+    held, store = forged(world, job), world.store
+    issued = int(world.client.zscore(world.keys.tickets(TIER), job.id) or 0)
+    ending, final = success(len(job.attempts) + 1)
+    calls: dict[Verb | str, Callable[[], object]] = {
+        Verb.CREATE: lambda: world.run(store.create(world.new(id=job.id, body=b"{}"), TIER, issue=True)),
+        Verb.CLAIM: lambda: world.run(store.claim(job.id, job.generation, job.queue, "w/2")),
+        Verb.BOOK: lambda: world.start(held, 1, charges(world.bucket(level=0), 1), book_ms=60_000),
+        Verb.START: lambda: world.start(held, len(job.attempts) + 1),
+        Verb.RENEW: lambda: world.run(store.renew([held])),
+        Verb.FINISH: lambda: world.finish(held, (ending, final)),
+        INVALID_FINISH: lambda: world.finish(held, (NO_ATTEMPT, Final(JobState.FAILED))),
+        Verb.PARK: lambda: world.park(held),
+        Verb.REQUEUE: lambda: world.requeue(held),
+        Verb.RELEASE: lambda: world.run(store.release(held)),
+        Verb.PROMOTE: lambda: world.run(store.promote(job)),
+        Verb.REISSUE: lambda: world.run(store.reissue(job, job.queue, issued)),
+        Verb.RESCUE: lambda: world.run(store.rescue(job)),
+        Verb.CANCEL: lambda: world.run(store.cancel(job)),
+        Verb.EXPIRE: lambda: world.run(store.expire(job)),
+    }
+    calls[verb]()
+
+
+@pytest.mark.parametrize("state", JobState)
+@pytest.mark.parametrize("verb", Verb)
+def test_a_verb_acts_from_its_sources_only(world: World, verb: Verb, state: JobState) -> None:
+    """From a source a verb leads to one of its targets; from any other state the record stays as it was."""
+    job = job_in(world, state)
+    edge = TRANSITIONS[verb]
+    before = world.record(job)
+    if state in edge.sources:
+
+        def moved() -> bool:
+            act(world, verb, world.job(job.id))
+            return world.record(job) != before
+
+        wait_until(moved)
+        assert world.job(job.id).state in edge.targets
+    else:
+        act(world, verb, job)
+        assert without_attempts(world.record(job)) == without_attempts(before)
+        assert verb is Verb.FINISH or world.record(job) == before
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.RUNNING])
+def test_an_ending_without_a_result_needs_the_lease(world: World, state: JobState) -> None:
+    """A failure, a cancel or an expiry from a worker without the lease changes nothing, in whatever open state."""
+    job = job_in(world, state)
+    before = world.record(job)
+    act(world, INVALID_FINISH, job)
+    assert world.record(job) == before
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_a_missing_record_is_never_made_up(world: World, verb: Verb) -> None:
+    """A verb on a job that is gone answers so; at most a stub that ends by itself remembers a booked call."""
+    job = job_in(world, JobState.RUNNING)
+    names = {world.keys.job(job.id), world.keys.events(job.id)}
+    world.client.delete(*names)
+    if verb is Verb.CREATE:
+        return
+    act(world, verb, job)
+    assert world.run(world.store.read(job.id)) is None
+    assert world.run(world.store.peek(job.id)) is None
+    assert all(world.client.pttl(name) != -1 for name in names)
+
+
+@pytest.mark.parametrize("state", sorted(TERMINAL))
+def test_an_end_is_never_left(world: World, state: JobState) -> None:
+    """After the end no verb changes state, generation or result, also not the one that led there."""
+    job = job_in(world, state)
+    for verb in (*Verb, INVALID_FINISH):
+        act(world, verb, job)
+        now = world.job(job.id)
+        assert (now.state, now.generation, now.response) == (job.state, job.generation, job.response), verb
+
+
+def test_the_table_reaches_every_state() -> None:
+    """Each state is some verb's target, and none leads out of an end."""
+    assert frozenset().union(*(edge.targets for edge in TRANSITIONS.values())) == frozenset(JobState)
+    assert not TERMINAL & frozenset().union(*(edge.sources for edge in TRANSITIONS.values()))
+    assert set(TRANSITIONS) == set(Verb)

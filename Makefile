@@ -1,6 +1,6 @@
 # make demo   the whole stack on this machine, upstream simulated; LIVE=1 with GROQ_API_KEY uses Groq, capped at 0.05 USD
 # make test   the test suite          make check   format, lint, types, import contracts, size caps, dependencies
-# make bench  the benchmarks          make docs    the generated parts of the documentation
+# make bench  the benchmarks          make docs    the generated pages of docs/
 PYTHON ?= python3
 LIVE ?=
 VENV := .venv
@@ -46,6 +46,7 @@ check: $(DEV)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/loq check
 	@$(BIN)/deptry .
+	@$(BIN)/python docs/generate.py --check
 
 bench: $(RUN)
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

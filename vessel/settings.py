@@ -131,45 +131,68 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", alias_generator=env_name, populate_by_name=True)
 
     groq_api_key: SecretStr | None = None
+    """The key for Groq; commands that call Groq need it or the file."""
     groq_api_key_file: FilePath | None = None
-    """Read again whenever it changes; with it set, `groq_api_key` does not count."""
+    """Holds the key, and is read again when it changes; with it set, `GROQ_API_KEY` does not count."""
     groq_base_url: Annotated[str, AfterValidator(_groq_base_url)] = "https://api.groq.com"
+    """Where Groq is, as its SDK reads it: without `/openai/v1` at the end."""
     groq_plan: Annotated[Plan, BeforeValidator(_lower)] = "developer"
+    """The plan whose limits count: `developer` or `free`."""
     org: Label = "default"
+    """Label of the organisation whose limits are shared."""
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)
-    """What was set; `resolve_redis_url` also knows the server of a running `vessel up`."""
+    """`redis://`, `rediss://`, `unix://` or `sentinel://`; unset: the server of a running `vessel up`."""
     namespace: Label = "vessel"
+    """Prefix of every key and queue, so that several vessels share a Redis."""
     data_dir: FilePath = Field(default=Path("var"), validate_default=True)
+    """Spool, embedded server and usage log."""
     registry: FilePath | None = None
+    """A TOML file that overrides or extends the shipped model registry."""
 
     api_host: str = "127.0.0.1"
+    """Address of the REST face."""
     api_port: Port = 8080
+    """Port of the REST face."""
     api_tls_cert: FilePath | None = None
+    """Certificate for TLS on the REST face; with its key."""
     api_tls_key: FilePath | None = None
+    """Key of that certificate."""
     api_key_file: FilePath | None = None
+    """Holds a first API key, so that a container can bind off loopback."""
     mcp_port: Port = 8081
+    """Port of the MCP face over HTTP."""
     flower_host: str = "127.0.0.1"
+    """Address of Flower; off loopback it needs a login."""
     flower_port: Port = 5555
+    """Port of Flower."""
     flower_auth_file: FilePath | None = None
+    """Holds Flower's `user:password`."""
     metrics_port: Port = 9108
+    """Port of a worker's metrics."""
     webhook_allow_private: bool = False
+    """Whether webhooks may go to private addresses."""
 
     usage_log: FilePath | None = None
+    """The usage log; unset: `usage_log.jsonl` in the data directory."""
     result_ttl: Annotated[int, Field(ge=1)] = 604_800
+    """How long finished jobs stay readable, in seconds."""
     log_format: Annotated[LogFormat, BeforeValidator(_lower)] | None = None
-    """None: console on a terminal, else json."""
+    """`console` or `json`; unset: console on a terminal, else json."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
+    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
 
     openai_api_key: SecretStr | None = None
+    """The key of the failover endpoint."""
     openai_base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    """The failover endpoint, if it is not OpenAI's: any that speaks its API."""
     failover_model: str | None = None
-    """Arms the failover; without it the OPENAI_* variables mean nothing here."""
+    """The model that serves in an outage; arms the failover, without it OPENAI_* mean nothing here."""
 
     call_timeout: Seconds = 120.0
-    """The total deadline of one upstream call."""
+    """The total deadline of one upstream call, in seconds."""
     lease: Seconds = 15.0
-    """How long a claimed job may go unrenewed before another worker takes it."""
+    """How long a claimed job may go unrenewed before another worker takes it, in seconds."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Job slots of one worker process."""
 

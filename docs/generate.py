@@ -1,0 +1,80 @@
+"""Write the parts of the documentation that the code already knows; `--check` fails where they have drifted."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from vessel.jobs.model import TRANSITIONS
+from vessel.settings import Settings, env_name
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by `make docs`; edit the code it is made of. -->\n"
+
+
+def settings_page() -> str:
+    """Make the table of variables: each field's docstring and default."""
+    (tree,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(tree, ast.ClassDef)
+    described: dict[str, str] = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr), f"{field.target.id} has no docstring"
+            described[field.target.id] = str(ast.literal_eval(text.value))
+    rows = [
+        f"| `{env_name(name)}` | {described[name]} | {_default(name, info.default)} |"
+        for name, info in Settings.model_fields.items()
+    ]
+    head = "# Settings\n\nRead from the environment at start; every fault is reported at once. Empty counts as unset.\n"
+    return f"{NOTE}{head}\n| variable | meaning | default |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _default(name: str, default: object) -> str:
+    if default is None or isinstance(default, SecretStr):
+        return "unset"
+    if isinstance(default, bool):
+        return "`on`" if default else "`off`"
+    return "`./var`" if name == "data_dir" else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+
+
+def state_page() -> str:
+    """Make the diagram and the table of a job's states."""
+    edges = [
+        f"    {source} --> {target}: {verb}"
+        for verb, edge in TRANSITIONS.items()
+        for source in sorted(map(str, edge.sources)) or ["[*]"]
+        for target in sorted(edge.targets)
+    ]
+    rows = [
+        f"| {verb} | {', '.join(sorted(edge.sources)) or '-'} | {', '.join(sorted(edge.targets))} | {edge.note} |"
+        for verb, edge in TRANSITIONS.items()
+    ]
+    return (
+        f"{NOTE}# The states of a job\n\n```mermaid\nstateDiagram-v2\n"
+        + "\n".join(edges)
+        + "\n```\n\n| verb | from | to | note |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def main() -> None:
+    """Write the pages, or compare them."""
+    drifted = []
+    for name, text in {"settings.md": settings_page(), "state.md": state_page()}.items():
+        page = DOCS / name
+        if page.exists() and page.read_text(encoding="utf-8") == text:
+            continue
+        drifted.append(name)
+        if "--check" not in sys.argv:
+            page.write_text(text, encoding="utf-8")
+    if drifted and "--check" in sys.argv:
+        sys.exit(f"docs/ has drifted from the code in {', '.join(drifted)}. Run: make docs")
+
+
+if __name__ == "__main__":
+    main()

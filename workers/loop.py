@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import uvloop
@@ -33,6 +34,11 @@ class LoopThread:
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name="vessel-asyncio", daemon=True)
 
+    @property
+    def alive(self) -> bool:
+        """Whether coroutines still run."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
@@ -42,7 +48,8 @@ class LoopThread:
         self._posted.append(call)
         if not self._woken:
             self._woken = True
-            self._loop.call_soon_threadsafe(self._run_posted)
+            with suppress(RuntimeError):  # closed: the worker is leaving
+                self._loop.call_soon_threadsafe(self._run_posted)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run a coroutine on the loop and give its future to this thread."""
@@ -50,7 +57,7 @@ class LoopThread:
 
     def stop(self) -> None:
         """End the loop and its thread; what still runs on it is cancelled."""
-        if self._stopping or not self._thread.is_alive():
+        if self._stopping or not self.alive:
             return
         self._stopping = True
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -129,7 +129,7 @@ class AsyncioPool(BasePool):
         for run in tuple(self._running):
             run.terminate()
         patience = monotonic() + COLD_GRACE_S
-        while self._running and monotonic() < patience:
+        while self._running and self._loop.alive and monotonic() < patience:
             self._wait()
         self._shut()
 
@@ -235,7 +235,8 @@ class AsyncioPool(BasePool):
     def _wake(self) -> None:
         if not self._woken:
             self._woken = True
-            self._ringer.send(b"!")
+            with suppress(OSError):  # closed: the worker is leaving
+                self._ringer.send(b"!")
 
     def _crashed(self) -> None:
         log.critical("loop.ended", then="this worker stops; its supervisor starts it anew")
@@ -288,7 +289,7 @@ class AsyncioPool(BasePool):
         self._reap()
 
     def _shut(self) -> None:
-        for closer in self._closers:
+        for closer in self._closers if self._loop.alive else ():
             future = self._loop.submit(_awaited(closer))
             try:
                 future.result(CLOSE_GRACE_S)
@@ -296,6 +297,11 @@ class AsyncioPool(BasePool):
                 log.error("close.failed", error=str(text_free(error)))  # noqa: TRY400  the error's text may quote its input
         self._closers.clear()
         self._loop.stop()
+        if self._hub is not None:
+            self._hub.remove_reader(self._bell)
+            self._hub = None
+        self._bell.close()
+        self._ringer.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

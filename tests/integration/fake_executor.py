@@ -1,7 +1,7 @@
 """An executor without upstream for the worker tests: what a ticket's job does stands in its id.
 
-`noop-*` ends at once, `sleep-SECONDS-*` runs so long, `boom-*` raises an error that quotes the id, `late-*` waits
-until the worker drains and is then released unstarted. Every start and end is written to Redis lists.
+`noop-*` ends at once, `sleep-SECONDS-*` runs so long, `boom-*` raises an error that quotes the id, `exit-*` ends
+the loop, `late-*` waits until the worker drains and is then released unstarted. Starts and ends go to Redis lists.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ class FakeExecutor:
             await asyncio.sleep(float(rest[0]))
         elif kind == "boom":
             raise RuntimeError(f"the upstream said: {job}")
+        elif kind == "exit":
+            raise SystemExit(1)
         elif kind == "late":
             await self.drained.wait()
             state = "queued"

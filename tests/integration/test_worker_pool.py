@@ -34,7 +34,7 @@ class Listener:
 
     def __init__(self, broker: Broker) -> None:
         """Subscribe."""
-        self._pubsub: Any = broker.redis.pubsub()  # type: ignore[no-untyped-call]
+        self._pubsub: Any = broker.redis.pubsub()
         self._pubsub.psubscribe(f"{NAMESPACE}:/*celeryev*")
         self.raw: list[str] = []
         self.events: list[dict[str, Any]] = []

@@ -156,6 +156,18 @@ def test_a_worker_waits_for_redis_with_one_line_and_obeys_sigterm_meanwhile(tmp_
             assert "Cannot connect" not in patient.output
 
 
+def test_a_worker_whose_loop_ended_leaves_and_returns_its_tickets(broker: Broker) -> None:
+    """A worker without its loop would take tickets and run none, so it goes and its supervisor starts it anew."""
+    broker.send("sleep-60-x")
+    with Worker(broker, "-Q", "power") as worker:
+        wait_until(lambda: broker.started)
+        broker.send("exit-y")
+        worker.wait()
+        assert "loop.ended" in worker.output
+    assert broker.waiting() == 2
+    assert broker.unacked() == 0
+
+
 def test_a_redis_out_of_memory_does_not_end_the_worker(broker: Broker) -> None:
     """While Redis refuses writes the worker stays; at most the one ticket popped meanwhile is left to the sweep."""
     broker.send("sleep-2-x", *[f"noop-{n}" for n in range(10)])

@@ -34,7 +34,6 @@ def environment(url: str, data_dir: Path) -> dict[str, str]:
         "VESSEL_NAMESPACE": NAMESPACE,
         "VESSEL_DATA_DIR": str(data_dir),
         "PYTHONPATH": str(ROOT),
-        "PYTHONWARNINGS": "ignore::celery.platforms.SecurityWarning",
     }
 
 

@@ -20,8 +20,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if asked in ends:
         near = [ends[asked]]
     else:
-        near = get_close_matches(asked, names, n=3, cutoff=0.6)
-        near += [ends[end] for end in get_close_matches(asked, ends, n=3, cutoff=0.6)]
-        near += [key for key in names if len(asked) > 3 and asked in key]  # noqa: PLR2004  shorter parts are in everything
+        near = [key for key in names if len(asked) > 3 and asked in key]  # noqa: PLR2004  shorter parts are in everything
+        near = near or get_close_matches(asked, names, n=3)
+        near = near or [ends[end] for end in get_close_matches(asked, ends, n=3)]
     found = list(dict.fromkeys(names[key] for key in near))[:3]
     return f" Did you mean {' or '.join(found)}?" if found else ""

@@ -1,111 +1,68 @@
-"""What to do with an outcome: finish, try again, wait, step down the chain, or fail. A pure function of values."""
+"""What happens to a job after an outcome: a value from a pure function, carried out by `execute`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from vessel.upstream.outcome import Failure, Outcome, Reason, Success
-from vessel.wire import JobState, OnOutage, Policy, Priority, SpeedPriority
+from vessel.routing.decision import Complete, Decision, Fail, Park, Reroute, Retry, Situation
+from vessel.upstream.outcome import Failure, Reason, Success
+from vessel.wire import JobState, OnOutage, Priority, SpeedPriority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vessel.jobs.model import Hop
+    from vessel.upstream.outcome import Outcome
+
+__all__ = ["Complete", "Decision", "Fail", "Park", "Reroute", "Retry", "Situation", "decide"]
+
+MAX_UNCOUNTED = 50
+"""Calls that count against nobody (429, 404, 503, bad key) may not go on for ever either."""
 
 TRIES_PER_HOP = 2
-MOST_UNCOUNTED = 50
-"""A job that was put off so often without its own fault is given up: somebody should look."""
+LEAST_DELAY_MS = 50
+BACKOFF_BASE_MS, BACKOFF_CAP_MS = 500, 20_000
+OUTAGE_BASE_MS = 1_000
+KEY_BASE_MS, KEY_CAP_MS = 5_000, 30_000
 
-BASE_MS = 500
-MOST_BACKOFF_MS = 20_000
-MOST_OUTAGE_MS = 30_000
-PATIENCE_S = {Priority.INTERACTIVE: 2.0, Priority.NORMAL: 10.0, Priority.BATCH: 60.0}
-"""How long a lane waits for quota before the next model of the chain is asked instead."""
+PATIENCE_MS: Mapping[Priority, int] = {Priority.INTERACTIVE: 2_000, Priority.NORMAL: 10_000, Priority.BATCH: 60_000}
+"""How long a job waits for a model's quota before it steps down to the next one; half of it with `fast`."""
 
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The job has its result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The same hop again, after a delay."""
-
-    delay_ms: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reroute:
-    """The hop of this index, at once."""
-
-    hop: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Park:
-    """The same hop later: nothing was wrong with the job, and no attempt is used."""
-
-    delay_ms: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The job ends without a result."""
-
-    state: JobState
-    reason: str
-    message: str
-
-
-Decision = Complete | Retry | Reroute | Park | Fail
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """Everything a decision depends on; the attempt that just ended is in the counts. `jitter` is in [0, 1)."""
-
-    hops: tuple[Hop, ...]
-    hop: int
-    policy: Policy
-    counted_attempts: int
-    uncounted_attempts: int
-    attempts_on_this_hop: int
-    now_ms: int
-    deadline_at: int | None
-    jitter: float
-    unavailable: frozenset[str]
-    wait_ms: Mapping[str, int]
-    created_at: int
+OUTAGE_CAP_MS: Mapping[Priority, int] = {
+    Priority.INTERACTIVE: 30_000,
+    Priority.NORMAL: 120_000,
+    Priority.BATCH: 300_000,
+}
 
 
 def decide(situation: Situation, outcome: Outcome) -> Decision:
-    """Decide what follows from an outcome; a failure message says what happened, what was done and what to do."""
-    if isinstance(outcome, Success):
-        return Complete()
-    return _in_time(situation, _after(situation, outcome))
+    """Decide what to do after an outcome."""
+    match outcome:
+        case Success():
+            return Complete()
+        case Failure():
+            return _stopped(situation, outcome) or _after(situation, outcome)
+        case _ as never:
+            assert_never(never)
 
 
-def _after(situation: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one answer per group of reasons
+def _after(s: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one return for each group of reasons
     match failure.reason:
         case Reason.CANCELLED:
-            return Fail(JobState.CANCELLED, "cancelled", failure.message)
+            return Fail(JobState.CANCELLED, str(Reason.CANCELLED), failure.message)
         case Reason.BAD_REQUEST | Reason.FORBIDDEN | Reason.SPEND_LIMIT | Reason.RESPONSE_TOO_LARGE:
-            return _failed(failure, "It was not sent again, because no other model would answer it either.")
-        case Reason.TOO_LARGE | Reason.CONTEXT_LENGTH:
-            return _next(situation, failure) or _failed(failure, "No model of its chain has more room.")
-        case Reason.MODEL_GONE:
-            return _next(situation, failure) or _failed(failure, "No other model of its chain is served.")
-        case Reason.UNAUTHORIZED | Reason.NO_KEY:
-            return _without_key(situation, failure)
+            return _fail(s, failure, "No other model was tried, since it would end the same way.")
         case Reason.RATE_LIMITED:
-            return _quota(situation, failure)
-        case Reason.OVER_CAPACITY | Reason.CONNECT_FAILED:
-            return _outage(situation, failure)
+            return _wait_for_quota(s, failure)
+        case Reason.TOO_LARGE | Reason.CONTEXT_LENGTH:
+            return _step_down(s, failure) or _fail(
+                s, failure, f"No other model of the chain takes it{_sizes(failure)}."
+            )
+        case Reason.MODEL_GONE:
+            return _replace_model(s, failure)
+        case Reason.UNAUTHORIZED | Reason.NO_KEY:
+            return _wait_for_key(s, failure)
+        case Reason.CONNECT_FAILED | Reason.OVER_CAPACITY:
+            return _wait_out_outage(s, failure)
         case (
             Reason.SERVER_ERROR
             | Reason.CONNECTION_LOST
@@ -115,78 +72,181 @@ def _after(situation: Situation, failure: Failure) -> Decision:  # noqa: PLR0911
             | Reason.JSON_VALIDATE_FAILED
             | Reason.DEPENDENCY_FAILED
         ):
-            return _again(situation, failure)
+            return _try_again(s, failure)
         case _ as never:
             assert_never(never)
 
 
-def _failed(failure: Failure, done: str) -> Fail:
-    return Fail(JobState.FAILED, str(failure.reason), f"{failure.message} {done}")
-
-
-def _next(situation: Situation, failure: Failure) -> Reroute | None:
-    for index in range(situation.hop + 1, len(situation.hops)):
-        if situation.hops[index].model not in situation.unavailable:
-            return Reroute(index, str(failure.reason))
+def _stopped(s: Situation, failure: Failure) -> Fail | None:
+    """End a job whose deadline or budget of calls is over; what cannot be repeated anyway ends for its own reason."""
+    if failure.reason in _FINAL:
+        return None
+    if s.deadline_at is not None and s.now_ms >= s.deadline_at:
+        return _expired(s, failure)
+    if s.uncounted_attempts >= MAX_UNCOUNTED:
+        return _fail(s, failure, f"It was refused {MAX_UNCOUNTED} times without a real try. Submit it again later.")
+    # Outages are waited out: they say nothing about the job.
+    if s.counted_attempts >= s.policy.max_attempts and failure.reason not in _VESSEL_WIDE:
+        return _fail(s, failure, f"All {s.policy.max_attempts} attempts are used up (max_attempts){_sizes(failure)}.")
     return None
 
 
-def _backoff_ms(situation: Situation, tries: int, most: int = MOST_BACKOFF_MS) -> int:
-    """Full jitter over an exponentially growing span, never below a tenth of a second."""
-    span = min(most, BASE_MS * 2 ** min(tries, 16))
-    return 100 + int(situation.jitter * span)
+_FINAL = frozenset(
+    {Reason.CANCELLED, Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.SPEND_LIMIT, Reason.RESPONSE_TOO_LARGE}
+)
+_VESSEL_WIDE = frozenset({Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY})
 
 
-def _again(situation: Situation, failure: Failure) -> Decision:
-    if situation.counted_attempts >= situation.policy.max_attempts:
-        return _failed(failure, f"All {situation.policy.max_attempts} attempts are used up. Retry it later.")
-    if situation.attempts_on_this_hop < TRIES_PER_HOP:
-        return Retry(_backoff_ms(situation, situation.attempts_on_this_hop), str(failure.reason))
-    return _next(situation, failure) or Retry(_backoff_ms(situation, situation.counted_attempts), str(failure.reason))
+def _wait_for_quota(s: Situation, failure: Failure) -> Decision:
+    wait = _backoff_ms(s, _tries(s)) if failure.retry_after_s is None else max(1, round(failure.retry_after_s * 1000))
+    if wait <= _patience_ms(s) and _too_late(s, failure, wait) is None:
+        return Retry(wait, str(failure.reason))
+    return _step_down(s, failure) or _park(s, failure, *_first_free(s, wait))
 
 
-def _outage(situation: Situation, failure: Failure) -> Decision:
-    """Step down while there is another model; then wait for the first one, or fail if the job asks for that."""
-    if situation.uncounted_attempts + situation.counted_attempts >= MOST_UNCOUNTED:
-        return _failed(failure, f"It was put off {MOST_UNCOUNTED} times. Check groqstatus.com and retry it.")
-    step = _next(situation, failure)
-    if step is not None:
-        return step
-    if situation.policy.on_outage is OnOutage.FAIL:
-        return _failed(failure, "The job asked to fail in an outage (on_outage=fail).")
-    return Park(_backoff_ms(situation, situation.uncounted_attempts + 1, MOST_OUTAGE_MS), str(failure.reason))
+def _replace_model(s: Situation, failure: Failure) -> Decision:
+    down = _step_down(s, failure)
+    if down is not None:
+        return down
+    if s.hops[s.hop].model not in s.unavailable:  # a successor serves in its name
+        return Retry(0, str(failure.reason))
+    advice = "No model of the chain is served any more. `vessel models --refresh` shows what is; name one of those."
+    return _fail(s, failure, advice)
 
 
-def _without_key(situation: Situation, failure: Failure) -> Decision:
-    if situation.policy.on_outage is OnOutage.FAIL:
-        return _failed(failure, "The job asked to fail in an outage (on_outage=fail).")
-    if situation.uncounted_attempts >= MOST_UNCOUNTED:
-        return _failed(failure, f"It was put off {MOST_UNCOUNTED} times. Set a good key and retry it.")
-    return Park(5000 + _backoff_ms(situation, 6, MOST_OUTAGE_MS - 5000), str(failure.reason))
+def _wait_for_key(s: Situation, failure: Failure) -> Decision:
+    if s.policy.on_outage is OnOutage.FAIL:
+        return _fail(s, failure, "on_outage is `fail`, so it was not kept waiting for a new key.")
+    delay = _grow(KEY_BASE_MS, KEY_CAP_MS, s.uncounted_attempts - 1, 0.5 + s.jitter / 2)
+    return _park(s, failure, delay, s.hop)
 
 
-def _quota(situation: Situation, failure: Failure) -> Decision:
-    wait_ms = int((failure.retry_after_s if failure.retry_after_s is not None else 1.0) * 1000)
-    patience = PATIENCE_S[situation.policy.priority]
-    if situation.policy.speed_priority is SpeedPriority.FAST:
-        patience /= 2
-    if situation.policy.max_wait is not None:
-        patience = min(patience, situation.policy.max_wait)
-    if wait_ms > patience * 1000 and (step := _next(situation, failure)):
-        return step
-    waited_s = (situation.now_ms - situation.created_at + wait_ms) / 1000
-    if situation.policy.max_wait is not None and waited_s > situation.policy.max_wait:
-        return _failed(failure, f"Waiting longer would pass max_wait={situation.policy.max_wait:g} s.")
-    if situation.uncounted_attempts >= MOST_UNCOUNTED:
-        return _failed(failure, f"It was put off {MOST_UNCOUNTED} times. `vessel limits` shows who uses the quota.")
-    return Park(max(50, wait_ms), str(failure.reason))
+def _wait_out_outage(s: Situation, failure: Failure) -> Decision:
+    """Use another model while one has no capacity; wait while Groq cannot be reached: that holds for all models."""
+    if failure.reason is Reason.OVER_CAPACITY:
+        down = _step_down(s, failure)
+        if down is not None:
+            return down
+    tries = _tries(s)
+    if s.policy.on_outage is OnOutage.FAIL:
+        if tries >= s.policy.max_attempts:
+            return _fail(s, failure, f"It was tried {tries} times and on_outage is `fail`. Submit it again later.")
+        return _retry(s, failure)
+    if failure.reason is Reason.CONNECT_FAILED and tries < TRIES_PER_HOP:
+        return _retry(s, failure)
+    rounds = tries // len(s.hops) if failure.reason is Reason.OVER_CAPACITY else tries - TRIES_PER_HOP
+    delay = _grow(OUTAGE_BASE_MS, OUTAGE_CAP_MS[s.policy.priority], rounds, 0.5 + s.jitter / 2)
+    return _park(s, failure, max(delay, _asked_ms(failure)), _first_usable(s))
 
 
-def _in_time(situation: Situation, decision: Decision) -> Decision:
-    """End a job whose wait would pass its deadline now: waiting would only hide it."""
-    if situation.deadline_at is None or not isinstance(decision, (Retry, Park)):
-        return decision
-    if situation.now_ms + decision.delay_ms < situation.deadline_at:
-        return decision
-    text = f"Its deadline would pass before it could be tried again ({decision.reason}). Give a longer deadline."
+def _try_again(s: Situation, failure: Failure) -> Decision:
+    tries = 1 if _hurried(s) else TRIES_PER_HOP
+    delay = max(_backoff_ms(s, s.counted_attempts), _asked_ms(failure))
+    stays = s.attempts_on_this_hop < tries and delay <= max(BACKOFF_CAP_MS, _patience_ms(s))
+    if stays and _too_late(s, failure, delay) is None:
+        return Retry(delay, str(failure.reason))
+    return _step_down(s, failure) or _retry(s, failure)
+
+
+def _retry(s: Situation, failure: Failure) -> Decision:
+    delay = max(_backoff_ms(s, _tries(s)), _asked_ms(failure))
+    return _too_late(s, failure, delay) or Retry(delay, str(failure.reason))
+
+
+def _park(s: Situation, failure: Failure, delay_ms: int, hop: int) -> Decision:
+    return _too_late(s, failure, delay_ms) or Park(delay_ms, str(failure.reason), hop)
+
+
+def _step_down(s: Situation, failure: Failure) -> Decision | None:
+    """Go to the next hop that can serve; wait for one that is only blocked; None when the chain is exhausted."""
+    after = range(s.hop + 1, len(s.hops))
+    usable = [hop for hop in after if s.hops[hop].model not in s.unavailable]
+    for hop in usable:
+        if _blocked_ms(s, hop) <= _patience_ms(s):
+            return Reroute(hop, str(failure.reason))
+    if failure.reason is Reason.RATE_LIMITED:
+        return None  # the current model competes with the blocked ones
+    usable += [hop for hop in range(s.hop) if s.hops[hop].model not in s.unavailable and _blocked_ms(s, hop)]
+    if not usable:
+        return None
+    soonest = min(usable, key=lambda hop: (_blocked_ms(s, hop), hop))
+    return _park(s, failure, _blocked_ms(s, soonest), soonest)
+
+
+def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:
+    """Return how long to park until the first model has quota again, and its hop; the better one where they tie."""
+    waits = [(wait_ms, s.hop)]
+    for hop, candidate in enumerate(s.hops):
+        if hop != s.hop and candidate.model not in s.unavailable and _blocked_ms(s, hop):
+            waits.append((_blocked_ms(s, hop), hop))
+    return min(waits)
+
+
+def _first_usable(s: Situation) -> int:
+    return next((hop for hop, candidate in enumerate(s.hops) if candidate.model not in s.unavailable), s.hop)
+
+
+def _blocked_ms(s: Situation, hop: int) -> int:
+    return s.wait_ms.get(s.hops[hop].model, 0)
+
+
+def _tries(s: Situation) -> int:
+    return s.counted_attempts + s.uncounted_attempts
+
+
+def _hurried(s: Situation) -> bool:
+    return s.policy.speed_priority is not SpeedPriority.BALANCED
+
+
+def _patience_ms(s: Situation) -> int:
+    patience = PATIENCE_MS[s.policy.priority]
+    return patience // 2 if _hurried(s) else patience
+
+
+def _asked_ms(failure: Failure) -> int:
+    return round((failure.retry_after_s or 0) * 1000)
+
+
+def _backoff_ms(s: Situation, tries: int) -> int:
+    """Full jitter over an exponentially growing span."""
+    return _grow(BACKOFF_BASE_MS, BACKOFF_CAP_MS, tries - 1, s.jitter)
+
+
+def _grow(base_ms: int, cap_ms: int, doublings: int, share: float) -> int:
+    return max(LEAST_DELAY_MS, int(min(cap_ms, base_ms << min(max(doublings, 0), 20)) * share))
+
+
+def _too_late(s: Situation, failure: Failure, delay_ms: int) -> Fail | None:
+    """Say why a delay cannot be waited: the job's deadline, or its max_wait."""
+    at = s.now_ms + delay_ms
+    if s.deadline_at is not None and at >= s.deadline_at:
+        return _expired(s, failure)
+    if s.policy.max_wait is not None and at > s.created_at + s.policy.max_wait * 1000:
+        passed = f"Waiting {delay_ms / 1000:.1f} s more would pass max_wait={s.policy.max_wait:g} s."
+        return Fail(JobState.FAILED, "max_wait", f"{failure.message} {passed} Raise it, or allow more fallbacks.")
+    return None
+
+
+def _expired(s: Situation, failure: Failure) -> Fail:
+    text = f"{failure.message} The next try would come after the job's deadline{_done(s)}. Give a longer deadline."
     return Fail(JobState.EXPIRED, "deadline", text)
+
+
+def _fail(s: Situation, failure: Failure, rest: str) -> Fail:
+    return Fail(JobState.FAILED, str(failure.reason), f"{failure.message} {rest}{_made(s)}")
+
+
+def _made(s: Situation) -> str:
+    tries = _tries(s)
+    return f" Calls made: {tries}, the last one on {s.hops[s.hop].model}." if tries > 1 else ""
+
+
+def _done(s: Situation) -> str:
+    tries = _tries(s)
+    return f", after {tries} calls" if tries > 1 else ""
+
+
+def _sizes(failure: Failure) -> str:
+    if failure.requested is None or failure.limit_value is None:
+        return ""
+    return f": {failure.requested} tokens are asked for, {failure.limit_value} are allowed"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vessel.registry import Feature
+from vessel.registry import Feature, Kind
 
 if TYPE_CHECKING:
     from vessel.registry import Model
-    from vessel.wire import Submission
+    from vessel.wire import ChatRequest, Policy, Submission
 
 BUILTIN = {
     "web_search": "web_search",
@@ -20,6 +20,8 @@ BUILTIN = {
 }
 """The seed's and Groq's names of built-in tools, and which of ours they mean."""
 
+ALL_BUILTIN = ("web_search", "code_execution")
+SHAPED = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA, Feature.STRICT_SCHEMA})
 _WORDS = {
     Feature.VISION: "images",
     Feature.TOOLS: "function tools",
@@ -31,14 +33,26 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a model must be able to do (`features`), and which built-in tools are wanted (a chain may end without)."""
+    """What a model must be able to do (`features`), and which built-in tools are wanted (a chain may end without).
 
-    features: frozenset[Feature]
-    builtin_tools: tuple[str, ...]
+    `named_tools` tells that the caller named the built-in tools, and did not only say that some are needed.
+    """
+
+    features: frozenset[Feature] = frozenset()
+    builtin_tools: tuple[str, ...] = ()
+    named_tools: bool = False
 
     def missing(self, model: Model) -> list[str]:
         """Say in words what a model cannot do."""
         return [_WORDS[feature] for feature in sorted(self.features) if not model.can(feature)]
+
+    def tools_refused(self, model: Model) -> bool:
+        """Tell whether a model with built-in tools refuses them for this request.
+
+        Groq refuses tools together with structured output (docs/structured-outputs); Compound takes JSON mode.
+        """
+        shaped = self.features & SHAPED
+        return bool(shaped) and not (model.kind is Kind.SYSTEM and shaped == {Feature.JSON_OBJECT})
 
     @property
     def images(self) -> bool:
@@ -49,25 +63,49 @@ class Needs:
 def needs_of(submission: Submission) -> Needs:
     """Read what a request needs."""
     request, policy = submission.request, submission.policy
-    features: set[Feature] = set()
-    parts = [part for message in request.messages if isinstance(message.content, list) for part in message.content]
-    if any(part.get("type") == "image_url" for part in parts):
+    features: set[Feature] = set(_shape(request))
+    if _has_images(request):
         features.add(Feature.VISION)
-    builtin: list[str] = [*policy.builtin_tools]
-    for tool in request.tools or ():
-        name = BUILTIN.get(str(tool.get("type")))
-        if name:
-            builtin.append(name)
-        else:
-            features.add(Feature.TOOLS)
-    listed = policy.context.get("tools")
-    builtin += [BUILTIN[t] for t in listed if t in BUILTIN] if isinstance(listed, list) else []
-    if policy.context.get("requires_tools") and not builtin and Feature.TOOLS not in features:
-        builtin += ["web_search", "code_execution"]
-    shape = request.response_format or {}
-    if shape.get("type") == "json_object":
-        features.add(Feature.JSON_OBJECT)
-    if shape.get("type") == "json_schema":
-        strict = bool((shape.get("json_schema") or {}).get("strict"))
-        features.add(Feature.STRICT_SCHEMA if strict else Feature.JSON_SCHEMA)
-    return Needs(frozenset(features), tuple(dict.fromkeys(builtin)))
+    kinds = [str(tool.get("type")) for tool in request.tools or ()]
+    if any(kind not in BUILTIN for kind in kinds):
+        features.add(Feature.TOOLS)
+    asked = [*policy.builtin_tools, *kinds, *_listed(policy.context.get("tools")), *_enabled(request)]
+    builtin = tuple(dict.fromkeys(BUILTIN[name] for name in asked if name in BUILTIN))
+    # With function tools in the body, `requires_tools` is met by those.
+    if not builtin and Feature.TOOLS not in features and wished(policy, "requires_tools"):
+        return Needs(frozenset(features), ALL_BUILTIN)
+    return Needs(frozenset(features), builtin, named_tools=bool(builtin))
+
+
+def wished(policy: Policy, name: str) -> bool:
+    """Read a yes or no of the seed's context; a command line gives text, so `false`, `no` and `0` mean no."""
+    value = policy.context.get(name)
+    return bool(value) and str(value).strip().lower() not in {"false", "no", "0", "off", ""}
+
+
+def _has_images(request: ChatRequest) -> bool:
+    parts = (part for message in request.messages if isinstance(message.content, list) for part in message.content)
+    return any(str(part.get("type")) in {"image_url", "image", "input_image"} for part in parts)
+
+
+def _shape(request: ChatRequest) -> list[Feature]:
+    form = request.response_format or {}
+    if form.get("type") == "json_object":
+        return [Feature.JSON_OBJECT]
+    if form.get("type") != "json_schema":
+        return []
+    schema = form.get("json_schema")
+    strict = isinstance(schema, dict) and schema.get("strict") is True
+    return [Feature.STRICT_SCHEMA if strict else Feature.JSON_SCHEMA]
+
+
+def _enabled(request: ChatRequest) -> list[str]:
+    """Return the tools that the body enables the Compound way."""
+    found: Any = (request.model_extra or {}).get("compound_custom")
+    for name in ("tools", "enabled_tools"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return _listed(found)
+
+
+def _listed(value: object) -> list[str]:
+    return [name for name in value if isinstance(name, str)] if isinstance(value, (list, tuple)) else []

@@ -1,4 +1,4 @@
-"""From a request to its tier, model and chain: the seed's decision matrix, explicit wishes before text length.
+"""From a request to its tier, its chain of models, and the reasons: explicit wishes before text length.
 
 Precedence (contract 4): model > tier > images > built-in tools > maximum speed > task type > the seed's heuristics.
 """
@@ -11,36 +11,24 @@ from typing import TYPE_CHECKING, NoReturn
 from vessel.errors import ContextLengthExceeded, Unreachable, UnsupportedContent
 from vessel.jobs.model import Hop
 from vessel.registry import Feature, Kind, resolve
-from vessel.routing.needs import Needs, needs_of
-from vessel.wire import SpeedPriority, Submission, TaskType
+from vessel.routing.choice import chat_model, choose
+from vessel.routing.needs import ALL_BUILTIN, needs_of
+from vessel.wire import SpeedPriority, Submission
 
 if TYPE_CHECKING:
     from vessel.registry import Availability, Model, Registry
 
-AUTO = "auto"
-TASK_TIERS = {
-    TaskType.CLASSIFICATION: "ultra_fast",
-    TaskType.EXTRACTION: "ultra_fast",
-    TaskType.QA: "ultra_fast",
-    TaskType.TECHNICAL_QA: "balanced",
-    TaskType.CODING: "balanced",
-    TaskType.GENERAL: "balanced",
-    TaskType.STRATEGIC_ANALYSIS: "power",
-    TaskType.DEEP_REASONING: "power",
-    TaskType.RESEARCH: "compound",
-    TaskType.REALTIME: "speed_demon",
-}
-COMPLEX_WORDS = ("analyze", "design", "architect", "strategy", "compare", "evaluate", "synthesize")
-SIMPLE_BELOW_WORDS = 20
 AGENTIC = frozenset({"compound", "compound_mini"})
-"""Tiers whose models come with tools; without a wish of the caller's both are on."""
-SHAPED = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA, Feature.STRICT_SCHEMA})
-"""Groq refuses built-in tools together with structured output (groq-facts 5)."""
+"""Tiers whose models come with built-in tools; without a wish of the caller's all of them are on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a request goes: its tier, the chain of hops (the first is the primary), and why."""
+    """Where a request goes: its tier, the chain of hops (the first is the primary), and why.
+
+    `task` is the task type, or what stood in for one: explicit, images, agentic, speed_critical, simple, medium,
+    complex. `builtin_tools` holds `web_search` and `code_execution`; hops that lack them say so in their note.
+    """
 
     tier: str
     task: str
@@ -48,157 +36,145 @@ class Route:
     reasons: tuple[str, ...]
     builtin_tools: tuple[str, ...] = ()
 
-
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    model: str
-    tier: str
-    reason: str
-    explicit: bool = False
+    @property
+    def model(self) -> str:
+        """Return the model that is asked first."""
+        return self.hops[0].model
 
 
 def route(submission: Submission, registry: Registry, availability: Availability, *, estimated_tokens: int) -> Route:
     """Choose tier, model and fallback chain.
 
-    Raises UnknownModel, UnsupportedContent (an explicit wish that cannot, or nobody can), ContextLengthExceeded, and
-    Unreachable when nothing of the chain is served.
+    Raises UnknownModel; UnsupportedContent for an explicit wish that cannot do what the request holds, or when nobody
+    can; ContextLengthExceeded; and Unreachable when nothing of the chain is served.
     """
-    needs = needs_of(submission)
-    choice = _choose(submission, registry, availability, needs)
-    hops, lost = _chain(submission, registry, availability, needs, choice)
-    roomy = [hop for hop in hops if _room(registry.model(hop.model), submission, estimated_tokens)]
-    if not roomy:
-        if hops:
-            longest = max(registry.model(hop.model).context_window for hop in hops)
-            raise ContextLengthExceeded(
-                f"The prompt has about {estimated_tokens} tokens; the models of its chain take at most {longest}, the "
-                "answer included. Nothing was sent. Shorten the prompt or split it.",
-                param="messages",
-            )
-        _refuse(choice, needs, lost)
-    first = Hop(roomy[0].model, choice.tier, roomy[0].note)
-    reasons = [choice.reason, *(hop.note for hop in roomy if hop.note)]
-    builtin = needs.builtin_tools
-    if choice.tier in AGENTIC and not builtin and not needs.features & SHAPED:
-        builtin = ("web_search", "code_execution")
-    if builtin:
-        without = [h.model for h in roomy if not registry.model(h.model).can(Feature.BUILTIN_TOOLS)]
-        reasons += [f"{model} would answer without built-in tools" for model in without]
-    return Route(choice.tier, _task(submission), (first, *roomy[1:]), tuple(dict.fromkeys(reasons)), builtin)
+    return _Routing(submission, registry, availability, estimated_tokens).route()
 
 
-def _choose(submission: Submission, registry: Registry, availability: Availability, needs: Needs) -> _Choice:
-    policy, name = submission.policy, submission.request.model
-    if name and name != AUTO and name not in registry.tiers:
-        model = registry.model(name)
-        if not model.routable:
-            raise UnsupportedContent(
-                f"{name} does not answer chat completions; it is a {model.kind} model.", param="model"
-            )
-        return _Choice(name, model.tier, f"the request names the model {name}", explicit=True)
-    tier = name if name in registry.tiers else policy.tier
-    if tier is not None:
-        model_id = registry.tiers[tier].model if tier in registry.tiers else registry.model(tier).id
-        return _Choice(model_id, registry.model(model_id).tier, f"the request names the tier {tier}", explicit=True)
-    if needs.images:
-        seeing = [m for m in registry.models.values() if _sees(m) and availability.serves(m)]
-        if not seeing:
-            raise UnsupportedContent(
-                "The request holds images and no model that can see them is served. Send the text alone, or arm the "
-                "OpenAI vessel (VESSEL_FAILOVER_MODEL).",
-                param="messages",
-            )
-        return _Choice(seeing[0].id, seeing[0].tier, "the request holds images")
-    return _by_task(submission, registry, needs)
+class _Routing:
+    def __init__(self, submission: Submission, registry: Registry, availability: Availability, tokens: int) -> None:
+        self.submission, self.registry, self.availability, self.tokens = submission, registry, availability, tokens
+        self.needs = needs_of(submission)
+        self.choice = choose(submission, registry, availability, self.needs)
+        self.left_out: dict[str, str] = {}
+        self.too_small: list[Model] = []
+        self.unable = False
 
+    def route(self) -> Route:
+        if self.choice.explicit:
+            self._check_explicit()
+        tools, tools_reason = self._builtin_tools()
+        hops = self._hops(tools)
+        if not hops:
+            self._refuse()
+        hops[0] = Hop(hops[0].model, self.choice.tier, hops[0].note)
+        reasons = [self.choice.reason, *tools_reason, *(hop.note for hop in hops if hop.note), *self.left_out.values()]
+        if self.submission.policy.speed_priority is SpeedPriority.FAST:
+            reasons.append("speed_priority fast keeps the tier and shortens the waits")
+        return Route(self.choice.tier, self.choice.task, tuple(hops), tuple(dict.fromkeys(reasons)), tools)
 
-def _sees(model: Model) -> bool:
-    return model.kind is Kind.CHAT and model.can(Feature.VISION)
+    def _check_explicit(self) -> None:
+        """Refuse a named model or tier that cannot do it: neither itself nor what serves in its name today."""
+        named = self.registry.model(self.choice.model)
+        served = resolve(self.registry, named.id, self.availability)
+        candidates = [named] if served is None else [named, self.registry.model(served)]
+        missing = [self._missing(model) for model in candidates]
+        if all(missing):
+            what = " and ".join(missing[-1])
+            served_now = [
+                m for m in self.registry.routable() if self.availability.serves(m) and m.kind is not Kind.GUARD
+            ]
+            able = [model.id for model in served_now if not self._missing(model)]
+            hint = f"Able to: {', '.join(able)}." if able else "No model that is served can."
+            text = f"{candidates[-1].id} cannot do {what}, so nothing was sent. {hint} Or leave the choice to `auto`."
+            raise UnsupportedContent(text, param="model")
 
+    def _missing(self, model: Model) -> list[str]:
+        missing = self.needs.missing(model)
+        if self.needs.named_tools and not model.can(Feature.BUILTIN_TOOLS):
+            missing.append(f"built-in tools ({', '.join(self.needs.builtin_tools)})")
+        return missing
 
-def _by_task(submission: Submission, registry: Registry, needs: Needs) -> _Choice:
-    policy = submission.policy
-    if needs.builtin_tools:
-        tier, reason = "compound", f"it needs built-in tools ({', '.join(needs.builtin_tools)})"
-    elif policy.speed_priority is SpeedPriority.MAXIMUM or policy.context.get("speed_critical"):
-        tier, reason = "speed_demon", "speed comes first"
-    elif policy.task_type is not None:
-        tier, reason = TASK_TIERS[policy.task_type], f"the task type {policy.task_type} belongs to this tier"
-    else:
-        tier, reason = _by_text(submission)
-    return _Choice(registry.tiers[tier].model, tier, reason)
+    def _builtin_tools(self) -> tuple[tuple[str, ...], list[str]]:
+        """Return the built-in tools to switch on; refuse those that were asked for together with structured output."""
+        wanted = self.needs.builtin_tools or (ALL_BUILTIN if self._agentic() else ())
+        served = resolve(self.registry, self.choice.model, self.availability)
+        if not wanted or served is None or not self.needs.tools_refused(self.registry.model(served)):
+            return wanted, []
+        if self.needs.builtin_tools:
+            text = "Groq refuses built-in tools together with structured output (response_format). Ask in two steps."
+            raise UnsupportedContent(text, param="response_format")
+        return (), ["without built-in tools: Groq refuses them together with structured output"]
 
+    def _agentic(self) -> bool:
+        return self.choice.tier in AGENTIC or self.choice.task == "research"
 
-def _by_text(submission: Submission) -> tuple[str, str]:
-    """Apply the seed's heuristics to the last thing the user said."""
-    said = next((m.content for m in reversed(submission.request.messages) if m.role == "user"), "")
-    text = said if isinstance(said, str) else " ".join(str(p.get("text", "")) for p in said or ())
-    words = len(text.split())
-    if words < SIMPLE_BELOW_WORDS:
-        return "ultra_fast", f"a short prompt ({words} words, below {SIMPLE_BELOW_WORDS}) is taken as simple"
-    lowered = text.lower()
-    found = next((word for word in COMPLEX_WORDS if word in lowered), None)
-    if found:
-        return "power", f"the word {found!r} speaks for a complex task"
-    return "balanced", "nothing speaks for another tier"
+    def _hops(self, tools: tuple[str, ...]) -> list[Hop]:
+        hops: dict[str, Hop] = {}
+        for wanted in self._wanted():
+            model = self._served(wanted)
+            if model is None or model.id in hops or not self._fits(model):
+                continue
+            note = self._note(wanted, model)
+            if tools and not model.can(Feature.BUILTIN_TOOLS):
+                note = "; ".join(filter(None, (note, f"{model.id} answers without {' and '.join(tools)}")))
+            hops[model.id] = Hop(model.id, model.tier, note)
+        return list(hops.values())
 
+    def _wanted(self) -> list[str]:
+        """Name the chain before retired models are resolved."""
+        primary, fallback = self.choice.model, self.submission.policy.fallback
+        if fallback == "none":
+            return [primary]
+        if fallback != "chain":
+            return [primary, *(chat_model(self.registry, name, "vessel.fallback").id for name in fallback)]
+        chain = [primary, *self.registry.chain(primary)]
+        stand_in = resolve(self.registry, primary, self.availability)
+        if stand_in is not None and stand_in != primary:
+            chain += self.registry.chain(stand_in)
+        return chain
 
-def _task(submission: Submission) -> str:
-    return str(submission.policy.task_type or "")
+    def _served(self, wanted: str) -> Model | None:
+        found = resolve(self.registry, wanted, self.availability)
+        if found is not None:
+            return self.registry.model(found)
+        absence = self.availability.absence(self.registry.model(wanted))
+        self.left_out[wanted] = f"{wanted} {absence} and nothing takes its place"
+        return None
 
-
-def _wanted(submission: Submission, registry: Registry, availability: Availability, primary: str) -> list[str]:
-    """Name the chain before retired models are resolved."""
-    fallback = submission.policy.fallback
-    if fallback == "none":
-        return [primary]
-    if fallback != "chain":
-        return [primary, *(registry.tiers[f].model if f in registry.tiers else registry.model(f).id for f in fallback)]
-    chain = [primary, *registry.chain(primary)]
-    stand_in = resolve(registry, primary, availability)
-    if stand_in is not None and stand_in != primary:
-        chain += registry.chain(stand_in)
-    return chain
-
-
-def _chain(
-    submission: Submission, registry: Registry, availability: Availability, needs: Needs, choice: _Choice
-) -> tuple[list[Hop], list[str]]:
-    """Resolve the chain; returns the hops that can serve the request, and what was missing in the others."""
-    hops: dict[str, Hop] = {}
-    lost: list[str] = []
-    for position, wanted in enumerate(_wanted(submission, registry, availability, choice.model)):
-        found = resolve(registry, wanted, availability)
-        if found is None:
-            lost.append(f"{wanted} is not served and has no successor")
-            continue
-        missing = needs.missing(registry.model(found))
+    def _fits(self, model: Model) -> bool:
+        missing = self.needs.missing(model)
         if missing:
-            lost.append(f"{found} cannot do {' and '.join(missing)}")
-            if position == 0 and choice.explicit:
-                break
-            continue
-        hops.setdefault(found, Hop(found, registry.model(found).tier, _note(registry, availability, wanted, found)))
-    return list(hops.values()), lost
+            self.unable = True
+            self.left_out[model.id] = f"{model.id} is left out: it cannot do {' and '.join(missing)}"
+            return False
+        asked = self.submission.request.max_completion_tokens or self.submission.request.max_tokens or 1
+        if self.tokens + min(asked, model.max_output) > model.context_window:
+            self.too_small.append(model)
+            self.left_out[model.id] = (
+                f"{model.id} is left out: its window of {model.context_window} tokens is too small"
+            )
+            return False
+        return True
 
+    def _note(self, wanted: str, model: Model) -> str:
+        if wanted == model.id:
+            return ""
+        absence = self.availability.absence(self.registry.model(wanted))
+        return f"{wanted} {absence}; {model.id} is its successor"
 
-def _note(registry: Registry, availability: Availability, wanted: str, found: str) -> str:
-    if wanted == found:
-        return ""
-    return f"{wanted} {availability.absence(registry.model(wanted))}; {found} takes its place"
-
-
-def _room(model: Model, submission: Submission, estimated_tokens: int) -> bool:
-    asked = submission.request.max_completion_tokens or submission.request.max_tokens or 1
-    return estimated_tokens + min(asked, model.max_output) <= model.context_window
-
-
-def _refuse(choice: _Choice, needs: Needs, lost: list[str]) -> NoReturn:
-    why = "; ".join(dict.fromkeys(lost))
-    if needs.features:
-        raise UnsupportedContent(
-            f"Nothing was sent, because {why}. Leave that out or choose another model.", param="model"
+    def _refuse(self) -> NoReturn:
+        why = "; ".join(self.left_out.values())
+        if self.too_small:
+            most = max(model.context_window for model in self.too_small)
+            text = (
+                f"The prompt has about {self.tokens} tokens; the models of its chain take at most {most}, the answer "
+                "included. Nothing was sent. Shorten the prompt, split it, or ask for a shorter answer."
+            )
+            raise ContextLengthExceeded(text, param="messages")
+        if self.unable:
+            text = f"Nothing was sent, because no model of the chain can serve this: {why}."
+            raise UnsupportedContent(f"{text} Leave that out or choose another model.", param="model")
+        raise Unreachable(
+            f"Nothing was sent: {why}. `vessel models --refresh` shows what is served; name one of those."
         )
-    raise Unreachable(
-        f"Nothing was sent, because {why}. `vessel models --refresh` shows what is served ({choice.tier})."
-    )

@@ -1,0 +1,77 @@
+"""What a decision looks at, and the five things it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vessel.jobs.model import Hop
+    from vessel.wire import JobState, Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """All that a decision may look at. Attempt counts include the outcome's own call; times are epoch ms of Redis.
+
+    `unavailable`: models of the chain that cannot serve this job any more, gone or too small for it. `wait_ms`: models
+    known to be blocked, and for how long. `jitter`: a random number in [0, 1).
+    """
+
+    hops: tuple[Hop, ...]
+    hop: int
+    policy: Policy
+    counted_attempts: int
+    uncounted_attempts: int
+    attempts_on_this_hop: int
+    now_ms: int
+    created_at: int
+    deadline_at: int | None = None
+    jitter: float = 0.5
+    unavailable: frozenset[str] = frozenset()
+    wait_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The answer is the job's result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try the same hop again after a delay."""
+
+    delay_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """Go on with another hop of the chain, at once."""
+
+    hop: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Wait for quota, key or outage without using an attempt, then go on with `hop`."""
+
+    delay_ms: int
+    reason: str
+    hop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """End the job without a result; `message` says what happened, what was done and what to do."""
+
+    state: JobState
+    reason: str
+    message: str
+
+
+Decision = Complete | Retry | Reroute | Park | Fail

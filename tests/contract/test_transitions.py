@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.world import TIER, World, charges, failure, success
+from tests.contract.world import SLOW_MS, TIER, World, charges, failure, success
 from tests.waiting import wait_until
 from vessel.jobs.model import TRANSITIONS, Job, Verb
 from vessel.jobs.store import NO_ATTEMPT, Final, Held
@@ -59,7 +59,7 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
     calls: dict[Verb | str, Callable[[], object]] = {
         Verb.CREATE: lambda: world.run(store.create(world.new(id=job.id, body=b"{}"), TIER, issue=True)),
         Verb.CLAIM: lambda: world.run(store.claim(job.id, job.generation, job.queue, "w/2")),
-        Verb.BOOK: lambda: world.start(held, 1, charges(world.bucket(level=0), 1), book_ms=60_000),
+        Verb.BOOK: lambda: world.start(held, 1, charges(world.bucket(level=0), 1), book_ms=SLOW_MS),
         Verb.START: lambda: world.start(held, len(job.attempts) + 1),
         Verb.RENEW: lambda: world.run(store.renew([held])),
         Verb.FINISH: lambda: world.finish(held, (ending, final)),

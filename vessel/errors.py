@@ -139,6 +139,11 @@ class WaitTimeout(VesselError):
     code = "wait_timeout"
     http_status = 408
 
+    def __init__(self, message: str | None = None, *, job_id: str | None = None) -> None:
+        """Hold the job's id where one job was waited for."""
+        self.job_id = job_id
+        super().__init__(message)
+
 
 class JobFailed(VesselError):
     """The job ended without a result."""

@@ -1,0 +1,185 @@
+"""Making jobs, and waiting for those that were asked interactively: the verbs behind query, submit and their kin."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vessel.client.carrier import carried, no_worker, outage_of
+from vessel.client.steps import Await, Run, Steps, run
+from vessel.control import cancel, retry
+from vessel.errors import JobNotFound, NoWorkers, WaitTimeout
+from vessel.watch import succeeded
+from vessel.wire import JobState, OnOutage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vessel.client.request import Ask
+    from vessel.jobs.model import Job
+    from vessel.registry import Availability
+    from vessel.submit import Accepted, Door, Prepared
+
+AVAILABILITY_S = 2.0
+"""How long a producer believes what it knows about the models served."""
+
+LOOK_S = 1.5
+"""A waiting call looks once for a worker after this long: an outage is told within two seconds."""
+
+log = logging.getLogger("groq_vessel")
+
+
+class Replies(Protocol):
+    """What verbs need of a waiter; both waiters have it."""
+
+    @property
+    def reply(self) -> str:
+        """Name the stream that a job's end is written to."""
+
+    def register(self, job_id: str) -> None:
+        """Expect a job's end."""
+
+    def forget(self, job_id: str) -> None:
+        """Stop expecting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A job that was accepted, and where its end will be announced."""
+
+    id: str
+    tier: str
+    model: str
+    existing: bool
+
+
+class Asking:
+    """The verbs that make jobs, for one tenant. Keeps nothing but what it last knew about the models served."""
+
+    def __init__(self, door: Door, tenant: str) -> None:
+        """Make jobs through this door."""
+        self.door = door
+        self.tenant = tenant
+        self._known: tuple[float, Availability] | None = None
+
+    def seen(self, *, alive: bool) -> Steps[tuple[Availability, dict[str, int]]]:
+        """Learn what is served and, where asked, which workers live: one round trip at most."""
+        known = self._known
+        fresh = known is not None and time.monotonic() - known[0] < AVAILABILITY_S
+        calls: list[Any] = ([] if fresh else [self.door.availability()]) + ([self.door.alive()] if alive else [])
+        answers: list[Any] = (yield Run(calls)) if calls else []
+        workers: dict[str, int] = answers.pop() if alive else {}
+        if answers:
+            known = self._known = (time.monotonic(), answers[0])
+        return known[1], workers  # type: ignore[index]  # known or just learned
+
+    def submit(self, ask: Ask, reply: str) -> Steps[Asked]:
+        """Make a job and do not wait. Raises NoWorkers only where the job is to fail in an outage."""
+        prepared = yield from self._prepared(ask, reply, waits=False)
+        return _asked((yield from run(self.door.create(prepared))))
+
+    def answer(self, ask: Ask, replies: Replies, timeout_s: float | None) -> Steps[Job]:
+        """Make a job and wait for its result; an interrupt cancels it. Raises NoWorkers before anything is written."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        prepared = yield from self._prepared(ask, replies.reply, waits=True)
+        job_id = prepared.new.id
+        replies.register(job_id)
+        try:
+            accepted = yield from run(self.door.create(prepared))
+            if accepted.id == job_id:
+                return succeeded((yield from self._follow(replies, prepared, until)))
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                yield from self._cancel_quietly(job_id)
+            raise
+        finally:
+            replies.forget(job_id)
+        return succeeded((yield from self.end_of(accepted.id, replies, _left(until))))
+
+    def end_of(self, job_id: str, replies: Replies, timeout_s: float | None) -> Steps[Job]:
+        """Wait for the end of any job and give it whole. Raises JobNotFound, WaitTimeout."""
+        replies.register(job_id)
+        job = yield from run(self.door.store.read(job_id))
+        if job is None or job.tenant != self.tenant:
+            replies.forget(job_id)
+            raise JobNotFound
+        if job.terminal or job.reply != replies.reply:
+            replies.forget(job_id)
+        if job.terminal:
+            return job
+        return (yield from _wait(job_id, timeout_s, timeout_s))
+
+    def retry(self, job_id: str, reply: str) -> Steps[Asked]:
+        """Make a new job of an ended one. Raises JobNotFound, WrongState."""
+        job = yield from run(self.door.store.read(job_id))
+        if job is None or job.tenant != self.tenant:
+            raise JobNotFound
+        availability, _ = yield from self.seen(alive=False)
+        prepared = retry(self.door, job, availability=availability, reply=reply)
+        return _asked((yield from run(self.door.create(prepared))))
+
+    def prepare(self, ask: Ask, availability: Availability, alive: Mapping[str, int], reply: str) -> Prepared:
+        """Check and route one request, and choose who carries it while its tier has no worker."""
+        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply)
+        return carried(prepared, alive)
+
+    def _prepared(self, ask: Ask, reply: str, *, waits: bool) -> Steps[Prepared]:
+        needs_workers = waits or ask.policy.get("on_outage", OnOutage.QUEUE) != OnOutage.QUEUE
+        availability, alive = yield from self.seen(alive=needs_workers)
+        prepared = self.prepare(ask, availability, alive, reply)
+        if waits and not any(alive.values()):
+            raise NoWorkers
+        return prepared
+
+    def _follow(self, replies: Replies, prepared: Prepared, until: float | None) -> Steps[Job]:
+        """Wait for an own and registered job, looking after its tier's workers."""
+        job_id, fails, told = prepared.new.id, outage_of(prepared) is OnOutage.FAIL, False
+        given = _left(until)
+        while True:
+            left = _left(until)
+            slice_s = left if told else LOOK_S if left is None else min(LOOK_S, left)
+            try:
+                return (yield from _wait(job_id, slice_s, given))
+            except WaitTimeout:
+                if until is not None and time.monotonic() >= until:
+                    raise
+            replies.register(job_id)
+            job, alive = yield Run([self.door.store.peek(job_id), self.door.alive()])
+            if job is None:
+                raise JobNotFound
+            if job.terminal:
+                return (yield from self.end_of(job_id, replies, None))
+            if job.state is JobState.QUEUED and not alive.get(job.tier):
+                if fails:
+                    yield from self._cancel_quietly(job_id)
+                    raise no_worker(job.tier, f"Job {job_id} was cancelled, because on_outage is fail.")
+                log.warning("No worker serves tier %s; job %s waits in its queue until one does.", job.tier, job_id)
+            told = not fails
+
+    def _cancel_quietly(self, job_id: str) -> Steps[None]:
+        job = yield from run(self.door.store.peek(job_id))
+        if job is not None:
+            yield Run([cancel(self.door, job)])
+
+
+def _asked(accepted: Accepted) -> Asked:
+    return Asked(accepted.id, accepted.tier, accepted.model, accepted.existing)
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
+def _wait(job_id: str, timeout_s: float | None, told_s: float | None) -> Steps[Job]:
+    try:
+        job: Job = yield Await(job_id, timeout_s)
+    except WaitTimeout:
+        raise WaitTimeout(
+            f"Job {job_id} did not end within {told_s or 0:g} s; it goes on. Ask again with `vessel wait {job_id}`.",
+            job_id=job_id,
+        ) from None
+    return job

@@ -1,0 +1,71 @@
+"""The part of a client that both worlds share: what is asked, in steps that a driver carries out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vessel.client.asking import Asking
+from vessel.client.fence import fenced
+from vessel.client.request import Ask, Prompt, compose
+from vessel.settings import Settings, load_settings
+from vessel.submit import Door
+from vessel.wire import Priority, TaskType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Core:
+    """Settings, door and defaults of one client. Nothing is sent by it, and it holds no connection."""
+
+    def __init__(
+        self, redis_url: str | None, settings: Settings | None, tenant: str, timeout: float | None, overrides: Any
+    ) -> None:
+        """Take settings, or read the environment with single values laid over it."""
+        if settings is not None and (redis_url is not None or overrides):
+            raise TypeError("give either `settings` or single values, not both")
+        self.settings = settings or load_settings(redis_url=redis_url, **overrides)
+        self.tenant, self.timeout = tenant, timeout
+        self.door = Door(self.settings)
+        self.asking = Asking(self.door, tenant)
+
+    def timeout_of(self, options: Mapping[str, Any]) -> tuple[float | None, dict[str, Any]]:
+        """Part the waiting time from what belongs to the request."""
+        rest = dict(options)
+        given = rest.pop("timeout", None)
+        return (self.timeout if given is None else float(given)), rest
+
+
+def query(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
+    """Ask in the interactive lane."""
+    return compose(prompt, options, priority=Priority.INTERACTIVE)
+
+
+def analysis(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
+    """Ask for a strategic analysis unless another task was named."""
+    return compose(prompt, options, priority=Priority.INTERACTIVE, task_type=TaskType.STRATEGIC_ANALYSIS)
+
+
+def code(prompt: Prompt, language: str | None, options: Mapping[str, Any]) -> Ask:
+    """Ask for code, alone in one Markdown fence unless the caller has an own system message."""
+    named = f", marked as {language}" if language else ""
+    system = f"Answer with {language or 'the'} code only, in one fenced Markdown block{named}."
+    more = {"system": system} if isinstance(prompt, str) else {}
+    return compose(prompt, options, priority=Priority.INTERACTIVE, task_type=TaskType.CODING, **more)
+
+
+def research(query_text: Prompt, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
+    """Ask for research with built-in tools, which routes to the compound tier."""
+    more = {"priority": Priority.INTERACTIVE, "task_type": TaskType.RESEARCH, "builtin_tools": list(tools)}
+    return compose(query_text, options, **more)
+
+
+def execution(task: str, program: str | None, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
+    """Ask to run code with built-in tools, which routes to the compound tier."""
+    prompt = f"{task}\n\n{fenced(program)}" if program else task
+    return compose(prompt, options, priority=Priority.INTERACTIVE, builtin_tools=list(tools))
+
+
+def submission(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
+    """Ask without waiting, in the normal lane."""
+    return compose(prompt, options)

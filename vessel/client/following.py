@@ -1,0 +1,182 @@
+"""Following jobs: the events of one, and the endings of many in the order in which they end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from vessel.client.result import Result
+from vessel.client.steps import Emit, Flow, Listen, Run
+from vessel.errors import JobFailed, JobNotFound, WaitTimeout
+from vessel.keyspace.connect import BLOCK_MS
+from vessel.keyspace.script import Call, command, pairs, word
+from vessel.watch import events_of, read_stream, succeeded
+from vessel.wire import TERMINAL, JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from vessel.client.asking import Asking
+    from vessel.jobs.model import Job
+    from vessel.watch import Event
+
+WINDOW = 200
+"""How many jobs of other processes are listened to at once."""
+
+READ_AT_ONCE = 32
+LOOK_AGAIN_S = 30.0
+"""A wait looks at its jobs this often even if no event came, as a reply stream is trimmed."""
+
+Ended = Result | JobFailed
+
+
+@dataclass(frozen=True, slots=True)
+class JobEvent:
+    """One moment in a job's life; `at` is epoch milliseconds of Redis' clock."""
+
+    id: str
+    name: str
+    state: JobState
+    generation: int
+    at: int
+    detail: str
+
+
+def events(asking: Asking, job_id: str, *, follow: bool) -> Flow[JobEvent]:
+    """Give a job's life so far, oldest first, and with `follow` the rest of it to its end. Raises JobNotFound."""
+    keys = asking.door.keys
+    job, past = yield Run([asking.door.store.peek(job_id), events_of(keys, job_id)])
+    if job is None or job.tenant != asking.tenant:
+        raise JobNotFound
+    last, state = "0", job.state
+    while True:
+        for event in map(_event, past):
+            last, state = event.id, event.state
+            yield Emit(event)
+        if not follow or state in TERMINAL:
+            return
+        past = yield Listen(read_stream(keys.events(job_id), last))
+
+
+def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | None) -> Flow[Ended]:
+    """Give every job's result, or the JobFailed of one without, as they end. Raises JobNotFound, WaitTimeout."""
+    crowd = Crowd(asking, ids, reply)
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    # The stream's end is read before the jobs are: an ending in between is then in the stream, too.
+    (crowd.positions[reply],) = yield Run([_last_id(reply)])
+    look_at = 0.0
+    while True:
+        if time.monotonic() >= look_at:
+            rows = yield Run(crowd.look())
+            ended, look_at = crowd.sort(rows), time.monotonic() + LOOK_AGAIN_S
+        else:
+            ended = crowd.heard((yield Listen(crowd.listen(_block_ms(until)))))
+        for at in range(0, len(ended), READ_AT_ONCE):
+            jobs: list[Job | None] = yield Run([asking.door.store.read(i) for i in ended[at : at + READ_AT_ONCE]])
+            for job in jobs:
+                if job is None:
+                    raise JobNotFound
+                yield Emit(_ended(job))
+        if not crowd.open:
+            return
+        if until is not None and time.monotonic() >= until:
+            raise WaitTimeout(
+                f"{len(crowd.open)} of {crowd.size} jobs did not end within {timeout_s:g} s; they go on. Ask again "
+                "with `vessel wait`."
+            )
+
+
+class Crowd:
+    """The jobs of one wait that are still open, and how far their streams have been read."""
+
+    def __init__(self, asking: Asking, ids: Iterable[str], reply: str) -> None:
+        """Take ids, each once, in the order given."""
+        self.asking, self.reply = asking, reply
+        self.open: dict[str, bool] = dict.fromkeys(ids, False)
+        """Whether the end of each will be announced on our own reply stream."""
+        self.size = len(self.open)
+        self.positions: dict[str, str] = {}
+        self._foreign: dict[str, str] = {}
+
+    def look(self) -> list[Call[list[str]]]:
+        """Ask where every open job stands."""
+        return [
+            command("HMGET", self.asking.door.keys.job(job_id), "state", "tenant", "reply", parse=_words)
+            for job_id in self.open
+        ]
+
+    def sort(self, rows: Sequence[list[str]]) -> list[str]:
+        """Learn whom to listen to; return the jobs that have ended."""
+        for job_id, (state, tenant, reply) in zip(list(self.open), rows, strict=True):
+            if not state or tenant != self.asking.tenant:
+                raise JobNotFound(f"There is no job {job_id}, or it was finished longer ago than results are kept.")
+            self.open[job_id] = reply == self.reply
+        return self._leave(i for i, row in zip(list(self.open), rows, strict=True) if row[0] in TERMINAL)
+
+    def listen(self, block_ms: int) -> Call[dict[str, list[Event]]]:
+        """Listen to our own reply stream and to the events of the first open jobs of other processes."""
+        foreign = islice((job_id for job_id, own in self.open.items() if not own), WINDOW)
+        self._foreign = {self.asking.door.keys.events(job_id): job_id for job_id in foreign}
+        names = [*self._foreign, self.reply] if len(self._foreign) < len(self.open) else list(self._foreign)
+        return _read_streams({name: self.positions.get(name, "0") for name in names}, block_ms)
+
+    def heard(self, streams: Mapping[str, list[Event]]) -> list[str]:
+        """Remember how far was read; return the jobs that have ended."""
+        ended: list[str] = []
+        for name, rows in streams.items():
+            self.positions[name] = rows[-1][0]
+            if name == self.reply:
+                ended += [fields["job"] for _, fields in rows]
+            elif any(fields["state"] in TERMINAL for _, fields in rows):
+                ended.append(self._foreign[name])
+        return self._leave(ended)
+
+    def _leave(self, ended: Iterable[str]) -> list[str]:
+        return [job_id for job_id in list(ended) if self.open.pop(job_id, None) is not None]
+
+
+def _ended(job: Job) -> Ended:
+    try:
+        return Result(succeeded(job))
+    except JobFailed as failed:
+        return failed
+
+
+def _event(raw: Event) -> JobEvent:
+    event_id, fields = raw
+    return JobEvent(
+        event_id,
+        fields["event"],
+        JobState(fields["state"]),
+        int(float(fields["generation"])),
+        int(float(fields["at"])),
+        fields.get("detail", ""),
+    )
+
+
+def _block_ms(until: float | None) -> int:
+    return BLOCK_MS if until is None else max(1, min(BLOCK_MS, int(1000 * (until - time.monotonic()))))
+
+
+def _words(raw: Sequence[Any]) -> list[str]:
+    return [word(part) for part in raw]
+
+
+def _last_id(stream: str) -> Call[str]:
+    return command("XREVRANGE", stream, "+", "-", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else "0")
+
+
+def _read_streams(after: Mapping[str, str], block_ms: int) -> Call[dict[str, list[Event]]]:
+    """Wait for entries of several streams; streams without any are left out."""
+
+    def parse(raw: Any) -> dict[str, list[Event]]:
+        streams = raw.items() if isinstance(raw, dict) else raw or ()
+        return {
+            word(name): [(word(i), {k: word(v) for k, v in pairs(fields).items()}) for i, fields in rows]
+            for name, rows in streams
+            if rows
+        }
+
+    return command("XREAD", "COUNT", 500, "BLOCK", block_ms, "STREAMS", *after, *after.values(), parse=parse)

@@ -1,0 +1,45 @@
+"""The seed's functions, on one client per process that is made when first needed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Unpack
+
+from vessel.client.sync import GroqClient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vessel.client.request import BuiltinOptions, BuiltinTool, Prompt, WaitOptions
+    from vessel.client.result import CodeResult, Result
+
+
+@cache
+def default_client() -> GroqClient:
+    """Give this process' client, made of the environment as it was at the first call."""
+    return GroqClient()
+
+
+def query(prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+    """Ask and wait for the answer; see GroqClient.query."""
+    return default_client().query(prompt, **options)
+
+
+def analyze(prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+    """Ask for a strategic analysis and wait; see GroqClient.analyze."""
+    return default_client().analyze(prompt, **options)
+
+
+def generate_code(prompt: Prompt, language: str | None = None, **options: Unpack[WaitOptions]) -> CodeResult:
+    """Ask for code and wait; see GroqClient.generate_code."""
+    return default_client().generate_code(prompt, language, **options)
+
+
+def research(
+    query: Prompt,
+    tools: Sequence[BuiltinTool] = ("web_search",),
+    max_results: int | None = None,
+    **options: Unpack[BuiltinOptions],
+) -> Result:
+    """Ask with built-in tools and wait; see GroqClient.research."""
+    return default_client().research(query, tools, max_results, **options)

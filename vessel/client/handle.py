@@ -1,0 +1,78 @@
+"""Handles of submitted jobs; they hold an id and a client, no state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from vessel.client.concurrent import AsyncGroqClient
+    from vessel.client.following import JobEvent
+    from vessel.client.result import Result
+    from vessel.client.sync import GroqClient
+    from vessel.wire import JobState
+
+
+class _Handle:
+    def __init__(self, job_id: str, tier: str, model: str, *, existing: bool) -> None:
+        self.id = job_id
+        self.tier = tier
+        """The tier that was chosen when the job was made."""
+        self.model = model
+        """The model that was chosen; a result names the one that answered."""
+        self.existing = existing
+        """Whether the idempotency key had been used for the same request, whose job this is."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} tier={self.tier} model={self.model}>"
+
+
+class JobHandle(_Handle):
+    """A submitted job."""
+
+    def __init__(self, client: GroqClient, job_id: str, tier: str, model: str, *, existing: bool = False) -> None:
+        """Hold on to a job through a client."""
+        super().__init__(job_id, tier, model, existing=existing)
+        self._client = client
+
+    def state(self) -> JobState:
+        """Read where it stands."""
+        return self._client.state(self.id)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """Wait for its result. Raises WaitTimeout, JobFailed."""
+        return self._client.result(self.id, timeout)
+
+    def cancel(self) -> str:
+        """Cancel it: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""
+        return self._client.cancel(self.id)
+
+    def events(self, *, follow: bool = False) -> Iterator[JobEvent]:
+        """Yield its life so far; with `follow` until it has ended."""
+        return self._client.events(self.id, follow=follow)
+
+
+class AsyncJobHandle(_Handle):
+    """A submitted job, for coroutines."""
+
+    def __init__(self, client: AsyncGroqClient, job_id: str, tier: str, model: str, *, existing: bool = False) -> None:
+        """Hold on to a job through a client."""
+        super().__init__(job_id, tier, model, existing=existing)
+        self._client = client
+
+    async def state(self) -> JobState:
+        """Read where it stands."""
+        return await self._client.state(self.id)
+
+    async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+        """Wait for its result. Raises WaitTimeout, JobFailed."""
+        return await self._client.result(self.id, timeout)
+
+    async def cancel(self) -> str:
+        """Cancel it: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""
+        return await self._client.cancel(self.id)
+
+    def events(self, *, follow: bool = False) -> AsyncIterator[JobEvent]:
+        """Yield its life so far; with `follow` until it has ended."""
+        return self._client.events(self.id, follow=follow)

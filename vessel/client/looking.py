@@ -1,0 +1,112 @@
+"""Looking at jobs: one, a list of them, and ending one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from vessel.client.steps import Run, Steps, run
+from vessel.control import cancel as cancel_call
+from vessel.errors import InvalidRequest, JobNotFound
+from vessel.keyspace.script import Call, command, word
+from vessel.wire import JobState, parse_duration_s
+
+if TYPE_CHECKING:
+    from vessel.client.asking import Asking
+    from vessel.jobs.model import Job
+    from vessel.keyspace.names import Keys
+
+PAGE = 200
+Since = datetime | timedelta | str
+
+
+def job_of(asking: Asking, job_id: str) -> Steps[Job]:
+    """Read a whole job. Raises JobNotFound, also for another tenant's."""
+    return _own(asking, (yield from run(asking.door.store.read(job_id))))
+
+
+def state_of(asking: Asking, job_id: str) -> Steps[JobState]:
+    """Read where a job stands."""
+    return _own(asking, (yield from run(asking.door.store.peek(job_id)))).state
+
+
+def cancel(asking: Asking, job_id: str) -> Steps[str]:
+    """Cancel a job: `cancelled`, `cancelling` while its call is cut, or the state it had ended in."""
+    job = _own(asking, (yield from run(asking.door.store.peek(job_id))))
+    answer = yield from run(cancel_call(asking.door, job))
+    match answer.word:
+        case "closed":
+            return str(JobState.CANCELLED)
+        case "flagged":
+            return "cancelling"
+        case "missing":
+            raise JobNotFound
+        case _:
+            return answer.detail or str(job.state)
+
+
+def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | None, limit: int) -> Steps[list[Job]]:
+    """List jobs without payloads, newest first."""
+    wanted = None if state is None else _state(state)
+    oldest = 0 if since is None else _epoch_ms(since)
+    found: dict[str, Job] = {}
+    at = 0
+    while len(found) < limit:
+        page = yield from run(_page(asking.door.keys, at))
+        at += len(page)
+        ids = [job_id for job_id, created in page if created >= oldest and job_id not in found]
+        jobs: list[Job | None] = (yield Run([asking.door.store.peek(job_id) for job_id in ids])) if ids else []
+        for job in jobs:
+            if (
+                job is not None
+                and job.tenant == asking.tenant
+                and (wanted is None or job.state is wanted)
+                and (tier is None or tier in {job.tier, job.served_tier})
+            ):
+                found[job.id] = job
+        if len(page) < PAGE or page[-1][1] < oldest:
+            break
+    return list(found.values())[:limit]
+
+
+def _own(asking: Asking, job: Job | None) -> Job:
+    if job is None or job.tenant != asking.tenant:
+        raise JobNotFound
+    return job
+
+
+def _page(keys: Keys, start: int) -> Call[list[tuple[str, int]]]:
+    """Name jobs by rank with their creation time, newest first. By rank, as many jobs share a millisecond."""
+
+    def parse(raw: Any) -> list[tuple[str, int]]:
+        flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
+        return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
+
+    return command("ZRANGE", keys.index, start, start + PAGE - 1, "REV", "WITHSCORES", parse=parse)
+
+
+def _state(name: str) -> JobState:
+    try:
+        return JobState(name)
+    except ValueError:
+        raise InvalidRequest(f"state: it must be one of {', '.join(JobState)}.", param="state") from None
+
+
+def _epoch_ms(since: Since) -> int:
+    """Read a time, an age such as `"2h"`, or an ISO date, as epoch milliseconds."""
+    if isinstance(since, str):
+        since = _age_or_date(since)
+    if isinstance(since, timedelta):
+        since = datetime.now(UTC) - since
+    return int(since.timestamp() * 1000)
+
+
+def _age_or_date(text: str) -> timedelta | datetime:
+    try:
+        return timedelta(seconds=parse_duration_s(text))
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest("since: it must be an age like 2h or a date like 2026-11-24.", param="since") from None

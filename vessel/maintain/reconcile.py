@@ -105,7 +105,7 @@ class Reconciler:
         for raw in held:
             try:
                 found.update(job_id for job_id, _ in parse(json.dumps(json.loads(raw)[0])))
-            except (ValueError, IndexError, TypeError):
+            except (ValueError, LookupError, TypeError):
                 continue
         return found
 

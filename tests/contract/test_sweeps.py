@@ -251,8 +251,8 @@ async def test_a_tick_forgets_jobs_whose_record_is_gone(world: World, sweeper: S
 
 async def test_an_ended_job_leaves_nothing_behind(world: World, sweeper: Sweeper) -> None:
     """After its time to live only the ledger knows of it, whichever way it ended and whatever came late."""
-    world.store = type(world.store)(world.keys, world.store.template, ttl_ms=1, lease_ms=HOUR_MS)
-    world.lapsing = type(world.store)(world.keys, world.store.template, ttl_ms=1, lease_ms=0)
+    world.store = type(world.store)(world.keys, world.store.template, ttl_ms=500, lease_ms=HOUR_MS)
+    world.lapsing = type(world.store)(world.keys, world.store.template, ttl_ms=500, lease_ms=0)
     done = world.started(idempotency_key="k", deadline_ms=HOUR_MS)
     world.finish(done, success())
     lost = world.started(lapsed=True)

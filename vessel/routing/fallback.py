@@ -22,7 +22,7 @@ TRIES_PER_HOP = 2
 LEAST_DELAY_MS = 50
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 500, 20_000
 OUTAGE_BASE_MS = 1_000
-KEY_BASE_MS, KEY_CAP_MS = 5_000, 30_000
+KEY_BASE_MS, KEY_CAP_MS = 10_000, 30_000
 
 PATIENCE_MS: Mapping[Priority, int] = {Priority.INTERACTIVE: 2_000, Priority.NORMAL: 10_000, Priority.BATCH: 60_000}
 """How long a job waits for a model's quota before it steps down to the next one; half of it with `fast`."""
@@ -83,10 +83,11 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
         return None
     if s.deadline_at is not None and s.now_ms >= s.deadline_at:
         return _expired(s, failure)
-    if s.uncounted_attempts >= MAX_UNCOUNTED:
+    outside = failure.reason in _VESSEL_WIDE
+    if (_tries(s) if outside else s.uncounted_attempts) >= MAX_UNCOUNTED:
         return _fail(s, failure, f"It was refused {MAX_UNCOUNTED} times without a real try. Submit it again later.")
     # Outages are waited out: they say nothing about the job.
-    if s.counted_attempts >= s.policy.max_attempts and failure.reason not in _VESSEL_WIDE:
+    if s.counted_attempts >= s.policy.max_attempts and not outside:
         return _fail(s, failure, f"All {s.policy.max_attempts} attempts are used up (max_attempts){_sizes(failure)}.")
     return None
 

@@ -39,6 +39,7 @@ class Stack:
         self.simulator: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
         self.base_url = ""
+        self.started = 0
         self.namespace = "vessel"
 
     def __enter__(self) -> Self:
@@ -88,14 +89,17 @@ class Stack:
         self.until(address.exists, "the simulator's address")
         self.base_url = address.read_text("utf-8").strip()
 
-    def start_worker(self, tiers: Iterable[str] | None = None, *, slots: int = 100) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, tiers: Iterable[str] | None = None, *, slots: int = 100, app: str = "workers.app", at: int | None = None
+    ) -> subprocess.Popen[bytes]:
         """Start a worker for some tiers, or all, and wait until it has said that it lives."""
         names = list(tiers or load_registry().tiers)
-        number = len(self.workers) + 1
-        command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-l", "INFO", "-c", str(slots)]
+        self.started += 1
+        number = self.started
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-l", "INFO", "-c", str(slots)]
         command += ["-Q", ",".join(queues_of(names)), "-n", f"w{number}@stack", "--without-mingle", "--without-gossip"]
         process = self.spawn(command, f"worker{number}")
-        self.workers.append(process)
+        self.workers.insert(len(self.workers) if at is None else at, process)
         self.until(lambda: self._lives(process, names), f"worker {number}", process)
         return process
 
@@ -119,8 +123,6 @@ class Stack:
     def kill(self, process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal and wait for the end."""
         process.send_signal(how)
-        if process in self.workers:
-            self.workers[self.workers.index(process)] = process
         return process.wait(READY_S)
 
     def ask(self, path: str, body: object | None = None, method: str | None = None) -> Any:
@@ -130,14 +132,20 @@ class Stack:
         with urllib.request.urlopen(request, timeout=READY_S) as answer:  # noqa: S310  loopback
             return json.loads(answer.read() or b"null")
 
-    def until(self, condition: Callable[[], object], what: str, process: subprocess.Popen[bytes] | None = None) -> None:
+    def until(
+        self,
+        condition: Callable[[], object],
+        what: str,
+        process: subprocess.Popen[bytes] | None = None,
+        patience_s: float = READY_S,
+    ) -> None:
         """Wait for a condition; say what was waited for when it does not come, or when the process ended."""
-        deadline = time.monotonic() + READY_S
+        deadline = time.monotonic() + patience_s
         while not condition():
             if process is not None and process.poll() is not None:
                 raise RuntimeError(f"{what} ended with {process.returncode}; see the logs in its folder")
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {READY_S:g} s for {what}")
+                raise TimeoutError(f"waited {patience_s:g} s for {what}")
             time.sleep(0.02)
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
 """The judge of kill campaigns: joins job records, the ledger, the usage log and the simulator's own log of calls.
 
-It knows nothing of how Vessel works inside, only what must hold: every accepted job has one result, the right one; every
-call the simulator completed has exactly one ledger entry; what cannot be explained is listed.
+It knows only what must hold: every accepted job has one result, the right one; every call the simulator completed has
+exactly one ledger entry; what cannot be explained is listed.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ from vessel.client.handle import AsyncJobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
-from vessel.keyspace.connect import BLOCK_MS, AsyncRunner, connect_async
+from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.submit import Door, redis_url
-from vessel.watch import AsyncWaiter, succeeded
+from vessel.watch import BLOCK_MS, succeeded
+from vessel.watch.loops import AsyncWaiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

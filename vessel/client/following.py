@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from vessel.client.result import Result
 from vessel.client.steps import Emit, Flow, Listen, Run
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
-from vessel.keyspace.connect import BLOCK_MS
-from vessel.keyspace.script import Call, command, pairs, word
-from vessel.watch import events_of, read_stream, succeeded
+from vessel.keyspace.script import Call, command, word
+from vessel.watch import BLOCK_MS, events_of, last_id, read_stream, read_streams, succeeded
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | N
     crowd = Crowd(asking, ids, reply)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     # The stream's end is read before the jobs are: an ending in between is then in the stream, too.
-    (crowd.positions[reply],) = yield Run([_last_id(reply)])
+    (crowd.positions[reply],) = yield Run([last_id(reply)])
     look_at = 0.0
     while True:
         if time.monotonic() >= look_at:
@@ -120,7 +119,7 @@ class Crowd:
         foreign = islice((job_id for job_id, own in self.open.items() if not own), WINDOW)
         self._foreign = {self.asking.door.keys.events(job_id): job_id for job_id in foreign}
         names = [*self._foreign, self.reply] if len(self._foreign) < len(self.open) else list(self._foreign)
-        return _read_streams({name: self.positions.get(name, "0") for name in names}, block_ms)
+        return read_streams({name: self.positions.get(name, "0") for name in names}, block_ms=block_ms)
 
     def heard(self, streams: Mapping[str, list[Event]]) -> list[str]:
         """Remember how far was read; return the jobs that have ended."""
@@ -162,21 +161,3 @@ def _block_ms(until: float | None) -> int:
 
 def _words(raw: Sequence[Any]) -> list[str]:
     return [word(part) for part in raw]
-
-
-def _last_id(stream: str) -> Call[str]:
-    return command("XREVRANGE", stream, "+", "-", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else "0")
-
-
-def _read_streams(after: Mapping[str, str], block_ms: int) -> Call[dict[str, list[Event]]]:
-    """Wait for entries of several streams; streams without any are left out."""
-
-    def parse(raw: Any) -> dict[str, list[Event]]:
-        streams = raw.items() if isinstance(raw, dict) else raw or ()
-        return {
-            word(name): [(word(i), {k: word(v) for k, v in pairs(fields).items()}) for i, fields in rows]
-            for name, rows in streams
-            if rows
-        }
-
-    return command("XREAD", "COUNT", 500, "BLOCK", block_ms, "STREAMS", *after, *after.values(), parse=parse)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vessel.client.steps import Run, Steps, run
 from vessel.control import cancel as cancel_call
 from vessel.errors import InvalidRequest, JobNotFound
-from vessel.keyspace.script import Call, command, word
+from vessel.watch import jobs_page
 from vessel.wire import JobState, parse_duration_s
 
 if TYPE_CHECKING:
     from vessel.client.asking import Asking
     from vessel.jobs.model import Job
-    from vessel.keyspace.names import Keys
 
 PAGE = 200
 Since = datetime | timedelta | str
@@ -52,7 +51,7 @@ def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | 
     found: dict[str, Job] = {}
     at = 0
     while len(found) < limit:
-        page = yield from run(_page(asking.door.keys, at))
+        page = yield from run(jobs_page(asking.door.keys, at, PAGE))
         at += len(page)
         ids = [job_id for job_id, created in page if created >= oldest and job_id not in found]
         jobs: list[Job | None] = (yield Run([asking.door.store.peek(job_id) for job_id in ids])) if ids else []
@@ -73,16 +72,6 @@ def _own(asking: Asking, job: Job | None) -> Job:
     if job is None or job.tenant != asking.tenant:
         raise JobNotFound
     return job
-
-
-def _page(keys: Keys, start: int) -> Call[list[tuple[str, int]]]:
-    """Name jobs by rank with their creation time, newest first. By rank, as many jobs share a millisecond."""
-
-    def parse(raw: Any) -> list[tuple[str, int]]:
-        flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
-        return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
-
-    return command("ZRANGE", keys.index, start, start + PAGE - 1, "REV", "WITHSCORES", parse=parse)
 
 
 def _state(name: str) -> JobState:

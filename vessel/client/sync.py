@@ -12,9 +12,8 @@ from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive, iterate
-from vessel.keyspace.connect import SyncRunner, connect
 from vessel.submit import Door, redis_url
-from vessel.watch import Waiter, succeeded
+from vessel.watch import succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +24,9 @@ if TYPE_CHECKING:
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, WaitOptions
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
+    from vessel.keyspace.connect import SyncRunner
     from vessel.settings import Settings
+    from vessel.watch.threads import Waiter
     from vessel.wire import JobState
 
 T = TypeVar("T")
@@ -38,6 +39,16 @@ class _Session:
     pid: int
     runner: SyncRunner
     waiter: Waiter
+
+
+def _open(shared: core.Core) -> _Session:
+    # Imported here, because redis costs as much as the rest of this client.
+    from vessel.keyspace.connect import SyncRunner, connect  # noqa: PLC0415
+    from vessel.watch.threads import Waiter  # noqa: PLC0415
+
+    url = redis_url(shared.settings)
+    runner = SyncRunner(connect(url))
+    return _Session(os.getpid(), runner, Waiter(url, shared.door.keys, shared.door.store, runner))
 
 
 class _Opening:
@@ -224,10 +235,7 @@ class GroqClient:
         with _Opening.lock:
             session = self._session
             if session is None or session.pid != pid:
-                url = redis_url(self._core.settings)
-                runner = SyncRunner(connect(url))
-                session = _Session(pid, runner, Waiter(url, self.door.keys, self.door.store, runner))
-                self._session = session
+                session = self._session = _open(self._core)
             return session
 
     def _answer(self, ask: Ask, timeout: float | None) -> Job:

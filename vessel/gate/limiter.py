@@ -7,25 +7,32 @@ capacity is the limit, charged with prompt + max_completion_tokens at admission 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
-from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
-
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from limits import RateLimitItem
 
     from vessel.keyspace.names import Keys
     from vessel.registry import Limits
     from vessel.upstream.outcome import Usage
 
-_PERIODS: dict[str, type[RateLimitItem]] = {
-    "rpm": RateLimitItemPerMinute,
-    "rpd": RateLimitItemPerDay,
-    "tpm": RateLimitItemPerMinute,
-    "tpd": RateLimitItemPerDay,
-    "itpm": RateLimitItemPerMinute,
-    "otpm": RateLimitItemPerMinute,
-}
+
+@cache
+def _periods() -> Mapping[str, type[RateLimitItem]]:
+    # Imported here, because producers need this module's values and never a limit's period.
+    from limits import RateLimitItemPerDay, RateLimitItemPerMinute  # noqa: PLC0415
+
+    return {
+        "rpm": RateLimitItemPerMinute,
+        "rpd": RateLimitItemPerDay,
+        "tpm": RateLimitItemPerMinute,
+        "tpd": RateLimitItemPerDay,
+        "itpm": RateLimitItemPerMinute,
+        "otpm": RateLimitItemPerMinute,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,7 @@ class GiveBack:
 def buckets_of(keys: Keys, org: str, model: str, limits: Limits) -> tuple[Bucket, ...]:
     """Build the buckets of one model for one organisation; limits that are not set have none."""
     found = []
-    for name, item_type in _PERIODS.items():
+    for name, item_type in _periods().items():
         amount = getattr(limits, name)
         if amount is not None:
             item = item_type(amount, namespace=name)

@@ -28,8 +28,6 @@ T = TypeVar("T")
 SOCKET_TIMEOUT_S = 5.0
 PIPELINE_SIZE = 128
 FLUSHES_AT_ONCE = 4
-BLOCK_MS = 2000
-"""How long a blocking read waits at the server; below every socket timeout."""
 _REFUSALS = ("OOM", "MISCONF", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
 
 

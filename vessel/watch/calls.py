@@ -1,0 +1,68 @@
+"""The reads that watching is made of, each ready for either runner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vessel.errors import JobFailed
+from vessel.keyspace.script import Call, command, pairs, word
+from vessel.wire import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vessel.jobs.model import Job
+    from vessel.keyspace.names import Keys
+
+Event = tuple[str, dict[str, str]]
+BLOCK_MS = 2000
+"""How long a blocking read waits at the server; below every socket timeout."""
+
+
+def read_streams(after: Mapping[str, str], *, block_ms: int = BLOCK_MS) -> Call[dict[str, list[Event]]]:
+    """Wait for entries of streams, each after an id; streams without any are left out."""
+
+    def parse(raw: Any) -> dict[str, list[Event]]:
+        streams = raw.items() if isinstance(raw, dict) else raw or ()
+        return {word(name): _events(rows) for name, rows in streams if rows}
+
+    head = ("XREAD", "COUNT", 500, "BLOCK", max(1, block_ms), "STREAMS")
+    return command(*head, *after, *after.values(), parse=parse)
+
+
+def read_stream(stream: str, after: str, *, block_ms: int = BLOCK_MS) -> Call[list[Event]]:
+    """Wait for entries of a stream after an id; an empty list when none came in time."""
+    call = read_streams({stream: after}, block_ms=block_ms)
+    return Call(call.command, lambda raw: call.parse(raw).get(stream, []))
+
+
+def last_id(stream: str) -> Call[str]:
+    """Ask for the id of a stream's last entry, `0` when it has none."""
+    return command("XREVRANGE", stream, "+", "-", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else "0")
+
+
+def events_of(keys: Keys, job_id: str) -> Call[list[Event]]:
+    """Read a job's life so far, oldest first."""
+    return command("XRANGE", keys.events(job_id), "-", "+", parse=_events)
+
+
+def jobs_page(keys: Keys, start: int, size: int) -> Call[list[tuple[str, int]]]:
+    """Name jobs by rank with their creation time, newest first; by rank, as many jobs share a millisecond."""
+
+    def parse(raw: Any) -> list[tuple[str, int]]:
+        flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
+        return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
+
+    return command("ZRANGE", keys.index, start, start + size - 1, "REV", "WITHSCORES", parse=parse)
+
+
+def succeeded(job: Job) -> Job:
+    """Return a job that succeeded; raise JobFailed, holding every attempt, for any other ending."""
+    if job.state is JobState.SUCCEEDED:
+        return job
+    raise JobFailed(job.id, str(job.state), job.reason or str(job.state), job.message or "no reason was recorded",
+                    job.attempts)  # fmt: skip
+
+
+def _events(rows: Any) -> list[Event]:
+    return [(word(i), {k: word(v) for k, v in pairs(fields).items()}) for i, fields in rows]

@@ -1,93 +1,101 @@
 """Answers that can be checked: a deterministic function of the messages, whatever model gives them.
 
-A text starts with `[` + the first 16 hex digits of the SHA-256 of the messages' canonical JSON + `] `.
-Tokens are counted as one per four bytes of UTF-8, rounded up, and four per message.
+A text starts with `[` + the first 16 hex digits of the SHA-256 of the messages' canonical JSON (sorted keys, no spaces,
+UTF-8) + `] `, then quotes the last thing the user said, then fills up. Marks in the last user text change the answer:
+`<<empty>>` gives content "" (stop), `<<null>>` gives no content (length: thinking ate the budget), `<<tokens:N>>` gives
+a text of exactly N tokens.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
+
+from vessel.simulator.schema import example
+from vessel.simulator.tokens import BYTES_PER_TOKEN, count_text, cut_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 EMPTY = "<<empty>>"
-"""A prompt that holds this is answered with empty content, finish_reason stop."""
 NULL = "<<null>>"
-"""A prompt that holds this is answered with null content, finish_reason length: reasoning ate the budget."""
+QUOTED_CHARS = 60
+MIN_TOKENS = 8
+_LENGTH = re.compile(r"<<tokens:(\d{1,6})>>")
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
+_SENTENCES = (
+    "The short answer is that it depends on load and on limits. ",
+    "The figures agree with the table that was given. ",
+    "A simple plan follows from that, in three steps. ",
+    "First measure, then change one thing at a time. ",
+    "The rest can wait until the numbers are in. ",
+    "Both options cost about the same over a year. ",
+    "What remains open is who decides, and by when. ",
+    "In practice the simpler of the two is easier to run. ",
+)
 
-_FILLER = (
-    "It depends on load and on limits.", "The figures agree with the table.", "A short plan follows from that.",
-    "First measure, then change one thing.", "The rest can wait until tomorrow.", "Both options cost about the same.",
-)  # fmt: skip
 
-
-def digest(messages: list[Any]) -> str:
-    """Return 16 hex digits that stand for the messages."""
-    text = json.dumps(messages, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+def digest(messages: Sequence[Any]) -> str:
+    """Return the 16 hex digits that stand for the messages."""
+    return hashlib.sha256(_canonical(messages).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def text_of(message: Any) -> str:
-    """Return a message's text, its parts joined."""
+    """Return a message's text, its text parts joined by spaces."""
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):
-        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        return " ".join(str(part.get("text", "")) for part in content if isinstance(part, dict) and "text" in part)
     return content if isinstance(content, str) else ""
 
 
-def last_user_text(messages: list[Any]) -> str:
-    """Return the last thing the user said."""
-    texts = [text_of(m) for m in messages if isinstance(m, dict) and m.get("role") == "user"]
-    return texts[-1] if texts else ""
+def last_user_text(messages: Sequence[Any]) -> str:
+    """Return the last thing the user said, empty when nothing."""
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return text_of(message)
+    return ""
 
 
-def count_tokens(text: str) -> int:
-    """Count a text's tokens: one per four bytes, rounded up."""
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
+def prompt_text(messages: Sequence[Any]) -> str:
+    """Return the text of all messages, for faults that match a part of it."""
+    return "\n".join(text_of(message) for message in messages)
 
 
-def prompt_tokens(messages: list[Any]) -> int:
-    """Count the tokens of a request's messages."""
-    return sum(4 + count_tokens(text_of(m)) for m in messages)
+def expected_text(
+    messages: Sequence[Any], model: str | None = None, response_format: dict[str, Any] | None = None
+) -> str:
+    """Return the whole answer to messages, before any budget cuts it; JSON where a response format asks for it.
 
-
-def expected_text(messages: list[Any], model: str | None = None, response_format: dict[str, Any] | None = None) -> str:
-    """Return the answer to messages; JSON when a response format asks for it. The model makes no difference."""
+    The model makes no difference: an answer can be checked without knowing who gave it.
+    """
     del model
-    mark = digest(messages)
-    if response_format and response_format.get("type") == "json_object":
-        return json.dumps({"answer": f"[{mark}]", "confidence": 0.9})
-    if response_format and response_format.get("type") == "json_schema":
+    return answer_text(messages, digest(messages), response_format)
+
+
+def answer_text(messages: Sequence[Any], mark: str, response_format: dict[str, Any] | None) -> str:
+    """Return `expected_text` where the digest is already known."""
+    kind = (response_format or {}).get("type", "text")
+    if response_format is not None and kind == "json_schema":
         schema = (response_format.get("json_schema") or {}).get("schema") or {}
-        return json.dumps(_of_schema(schema, mark))
-    quoted = " ".join(last_user_text(messages).split())[:60]
-    extra = int(mark[:2], 16) % len(_FILLER) + 1
-    return f"[{mark}] You asked: {quoted!r}. " + " ".join(_FILLER[(i + extra) % len(_FILLER)] for i in range(extra))
+        return json.dumps(example(schema, f"[{mark}]"))
+    said = last_user_text(messages)
+    if EMPTY in said or NULL in said:
+        return ""
+    quoted = said[:QUOTED_CHARS]
+    if kind == "json_object":
+        return json.dumps({"digest": f"[{mark}]", "answer": f'You asked: "{quoted}"', "confidence": 0.9})
+    head = f'[{mark}] You asked: "{quoted}" - '
+    if wanted := _LENGTH.search(said):
+        return _exactly(head, max(MIN_TOKENS, int(wanted[1])))
+    number = int(mark, 16)
+    first, count = number >> 8, 1 + number % 6
+    return (head + "".join(_SENTENCES[(first + 3 * i) % len(_SENTENCES)] for i in range(count))).rstrip()
 
 
-def _of_schema(schema: dict[str, Any], mark: str) -> Any:  # noqa: PLR0911  one answer per type
-    if schema.get("enum"):
-        return schema["enum"][int(mark[:4], 16) % len(schema["enum"])]
-    match schema.get("type"):
-        case "object":
-            return {name: _of_schema(sub, mark) for name, sub in (schema.get("properties") or {}).items()}
-        case "array":
-            return [_of_schema(schema.get("items") or {}, mark)]
-        case "integer":
-            return int(mark[:4], 16)
-        case "number":
-            return int(mark[:4], 16) / 100
-        case "boolean":
-            return int(mark[0], 16) % 2 == 0
-        case "null":
-            return None
-        case _:
-            return f"[{mark}]"
-
-
-def cut(text: str, tokens: int) -> tuple[str, int, str]:
-    """Return the text within a budget, its tokens, and the finish reason."""
-    counted = max(8, count_tokens(text))
-    if counted <= tokens:
-        return text, counted, "stop"
-    return text.encode()[: tokens * 4].decode("utf-8", "ignore"), tokens, "length"
+def _exactly(head: str, tokens: int) -> str:
+    filler = "".join(_SENTENCES)
+    missing = tokens * BYTES_PER_TOKEN - len(head.encode("utf-8", "surrogatepass"))
+    text = head + (filler * (missing // len(filler) + 1))[: max(0, missing)]
+    return text if count_text(text) == tokens else cut_text(text, tokens)

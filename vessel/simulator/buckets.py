@@ -1,141 +1,162 @@
-"""Groq's limits as they behave: continuous buckets per organisation and model, with the exact arithmetic of its texts.
+"""Groq's limits as they behave: continuous buckets per organisation, model and tier, with the arithmetic of its texts.
 
-wait = (Used + Requested - Limit) / Limit x window; a request larger than a limit is a 413 (groq-facts 1.8, 2).
+`used` drains at limit/window per second. A request is charged its prompt and its largest output on arrival; output not
+used and tokens read from the cache come back when it is done. wait = (Used + Requested - Limit) / Limit x window. A
+request larger than a limit is a 413, since no wait could help.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-NAMES = {
-    "rpm": ("requests per minute (RPM)", 60.0),
-    "rpd": ("requests per day (RPD)", 86400.0),
-    "tpm": ("tokens per minute (TPM)", 60.0),
-    "tpd": ("tokens per day (TPD)", 86400.0),
-    "otpm": ("output tokens per minute (OTPM)", 60.0),
+from vessel.simulator.gotime import SECOND_NS, go_duration
+
+if TYPE_CHECKING:
+    from vessel.simulator.plans import Limits
+
+_NAMES = {
+    "rpm": "requests per minute (RPM)",
+    "rpd": "requests per day (RPD)",
+    "tpm": "tokens per minute (TPM)",
+    "tpd": "tokens per day (TPD)",
+    "otpm": "output tokens per minute (OTPM)",
 }
+_WINDOW_S = {"rpm": 60, "rpd": 86_400, "tpm": 60, "tpd": 86_400, "otpm": 60}
+_TAIL = "Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
+_ALMOST = 0.05
+"""A bucket that is over a whole number by less than this is at that number: seconds since 1970 are a coarse float."""
 
 
-_SECOND = 1_000_000_000
-_SMALL = (("ms", 1_000_000), ("µs", 1000), ("ns", 1))
+class Charge(NamedTuple):
+    """What a request reserves: its prompt, and the largest output it may have."""
 
-
-def go_duration(seconds: float) -> str:
-    """Write seconds as Go's time.Duration does: `450ms`, `7.66s`, `2m59.56s`, `17h57m7.2s`."""
-    nanos = round(seconds * 1e9)
-    if nanos <= 0:
-        return "0s"
-    if nanos < _SECOND:
-        unit, size = next((unit, size) for unit, size in _SMALL if nanos >= size)
-        return f"{_decimal(nanos, size)}{unit}"
-    minutes, rest = divmod(nanos, 60 * _SECOND)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{_decimal(rest, _SECOND)}s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
-
-
-def _decimal(value: int, size: int) -> str:
-    whole, part = divmod(value, size)
-    digits = str(part).zfill(len(str(size)) - 1).rstrip("0") if part else ""
-    return f"{whole}.{digits}" if digits else str(whole)
-
-
-@dataclass(slots=True)
-class Bucket:
-    """One limit: `used` drains continuously, `limit` units per `window_s`."""
-
-    name: str
-    limit: int
-    window_s: float
-    used: float = 0.0
-    at: float = 0.0
-
-    def drain(self, now: float) -> None:
-        """Let time pass."""
-        self.used = max(0.0, self.used - (now - self.at) * self.limit / self.window_s)
-        self.at = now
-
-    def wait_s(self, cost: int) -> float:
-        """Return how long a request of this cost has to wait; 0 when it fits."""
-        return max(0.0, (self.used + cost - self.limit) / self.limit * self.window_s)
+    prompt: int
+    output: int
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is refused: 413 when it can never fit, else 429 with the wait."""
+    """Why a request is not admitted; `wait_ns` is None where it can never be (413)."""
 
-    status: int
-    name: str
+    limit_name: str
     limit: int
     used: int
     requested: int
-    wait_s: float
+    wait_ns: int | None
 
-    def message(self, model: str, org: str) -> str:
+    @property
+    def status(self) -> int:
+        """Return the HTTP status."""
+        return 413 if self.wait_ns is None else 429
+
+    @property
+    def retry_after_s(self) -> int:
+        """Return the whole seconds to wait, rounded up."""
+        return max(1, -(-(self.wait_ns or 0) // SECOND_NS))
+
+    @property
+    def type(self) -> str:
+        """Return what the error calls itself; `requests` is by analogy, only `tokens` was seen."""
+        return "requests" if self.limit_name in {"rpm", "rpd"} else "tokens"
+
+    def text(self, model: str, org: str, tier: str) -> str:
         """Write Groq's own text."""
-        unit = NAMES[self.name][0]
-        tail = "Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing"
-        where = f"for model `{model}` in organization `{org}` service tier `on_demand` on {unit}"
-        if self.status == 413:  # noqa: PLR2004  the HTTP status
-            if self.name == "otpm":
-                advice = "The request's expected output tokens exceed the enforced limit; reduce max_tokens"
-                return f"Request too large {where}: Limit {self.limit}, Requested {self.requested}. {advice}. {tail}"
-            advice = "please reduce your message size and try again"
-            return f"Request too large {where}: Limit {self.limit}, Requested {self.requested}, {advice}. {tail}"
-        counts = f"Limit {self.limit}, Used {self.used}, Requested {self.requested}"
-        return f"Rate limit reached {where}: {counts}. Please try again in {go_duration(self.wait_s)}. {tail}"
+        where = f"for model `{model}` in organization `{org}` service tier `{tier}` on {_NAMES[self.limit_name]}"
+        if self.wait_ns is not None:
+            figures = f"Limit {self.limit}, Used {self.used}, Requested {self.requested}"
+            return f"Rate limit reached {where}: {figures}. Please try again in {go_duration(self.wait_ns)}. {_TAIL}"
+        figures = f"Limit {self.limit}, Requested {self.requested}"
+        if self.limit_name == "otpm":
+            cure = "The request's expected output tokens exceed the enforced limit; reduce max_tokens and try again."
+            return f"Request too large {where}: {figures}. {cure} {_TAIL}"
+        return f"Request too large {where}: {figures}, please reduce your message size and try again. {_TAIL}"
 
 
-class ModelLimits:
-    """All limits of one model for one organisation; a request is charged to all of them or to none."""
+class Bucket:
+    """One limit."""
 
-    def __init__(self, limits: dict[str, int | None], now: float) -> None:
-        """Start full."""
-        self.buckets = [Bucket(n, limit, NAMES[n][1], at=now) for n, limit in limits.items() if limit is not None]
+    __slots__ = ("at", "limit", "name", "used", "window_s")
 
-    def admit(self, prompt: int, output: int, now: float) -> Refusal | None:
-        """Charge prompt and largest output, or say why not."""
-        worst: Refusal | None = None
-        for bucket in self.buckets:
-            bucket.drain(now)
-            cost = self._cost(bucket, prompt, output)
-            if cost > bucket.limit:
-                return Refusal(413, bucket.name, bucket.limit, int(bucket.used), cost, 0.0)
-            wait = bucket.wait_s(cost)
-            if wait > (worst.wait_s if worst else 1e-9):
-                worst = Refusal(429, bucket.name, bucket.limit, math.ceil(bucket.used), cost, wait)
-        if worst is None:
-            for bucket in self.buckets:
-                bucket.used += self._cost(bucket, prompt, output)
-        return worst
+    def __init__(self, name: str, limit: int, now: float) -> None:
+        """Start empty: nothing used."""
+        self.name, self.limit, self.window_s = name, limit, _WINDOW_S[name]
+        self.used, self.at = 0.0, now
 
-    def settle(self, unused_output: int, cached: int, now: float) -> None:
-        """Give back output that was not used and tokens that came from the cache."""
-        for bucket in self.buckets:
-            bucket.drain(now)
-            back = {"tpm": unused_output + cached, "tpd": unused_output + cached, "otpm": unused_output}
-            bucket.used = max(0.0, bucket.used - back.get(bucket.name, 0))
+    def level(self, now: float) -> int:
+        """Drain until now and return what is used, as Groq shows it: a whole number."""
+        if now > self.at:
+            self.used = max(0.0, self.used - (now - self.at) * self.limit / self.window_s)
+            self.at = now
+        return math.ceil(self.used - _ALMOST)
 
-    @staticmethod
-    def _cost(bucket: Bucket, prompt: int, output: int) -> int:
-        return {"rpm": 1, "rpd": 1, "otpm": output}.get(bucket.name, prompt + output)
+    def add(self, amount: int) -> None:
+        """Charge, or give back when negative; never below nothing used."""
+        self.used = max(0.0, self.used + amount)
+
+    def time_ns(self, units: int) -> int:
+        """Return how long so many units take to drain."""
+        return units * self.window_s * SECOND_NS // self.limit
+
+
+class Gate:
+    """All limits of one model for one organisation and tier; a request is charged to all of them or to none."""
+
+    def __init__(self, limits: Limits, now: float) -> None:
+        """Start with nothing used."""
+        self.limits = limits
+        self.buckets = {
+            name: Bucket(name, limit, now) for name in _NAMES if (limit := getattr(limits, name)) is not None
+        }
+
+    def change(self, limits: Limits, now: float) -> None:
+        """Take other limits; what is used stays used."""
+        before, after = self.buckets, Gate(limits, now)
+        for name, bucket in after.buckets.items():
+            if name in before:
+                before[name].level(now)
+                bucket.used = before[name].used
+        self.limits, self.buckets = limits, after.buckets
+
+    def admit(self, charge: Charge, now: float) -> Refusal | None:
+        """Charge a request, or say why not; limits are looked at in the order RPM, RPD, TPM, TPD, OTPM."""
+        both = charge.prompt + charge.output
+        costs = {"rpm": 1, "rpd": 1, "tpm": both, "tpd": both, "otpm": charge.output}
+        for name, bucket in self.buckets.items():
+            if costs[name] > bucket.limit:
+                return Refusal(name, bucket.limit, bucket.level(now), costs[name], None)
+        for name, bucket in self.buckets.items():
+            used = bucket.level(now)
+            over = used + costs[name] - bucket.limit
+            if over > 0:
+                return Refusal(name, bucket.limit, used, costs[name], bucket.time_ns(over))
+        for name, bucket in self.buckets.items():
+            bucket.add(costs[name])
+        return None
+
+    def settle(self, charge: Charge, output: int, cached: int, now: float) -> None:
+        """Give back the output that was not used and the tokens that came from the cache."""
+        unused = charge.output - output
+        for name, back in (("tpm", unused + cached), ("tpd", unused + cached), ("otpm", unused)):
+            bucket = self.buckets.get(name)
+            if bucket is not None:
+                bucket.level(now)
+                bucket.add(-back)
 
     def headers(self, now: float) -> list[tuple[bytes, bytes]]:
-        """Write the x-ratelimit headers: requests are per DAY, tokens per MINUTE."""
+        """Write the x-ratelimit headers: requests are always per DAY, tokens always per MINUTE."""
         found: list[tuple[bytes, bytes]] = []
-        for bucket in self.buckets:
-            kind = {"rpd": b"requests", "tpm": b"tokens"}.get(bucket.name)
-            if kind is None:
-                continue
-            bucket.drain(now)
-            left = max(0, int(bucket.limit - bucket.used))
-            reset = go_duration(bucket.used / bucket.limit * bucket.window_s)
-            found += [
-                (b"x-ratelimit-limit-" + kind, str(bucket.limit).encode()),
-                (b"x-ratelimit-remaining-" + kind, str(left).encode()),
-                (b"x-ratelimit-reset-" + kind, reset.encode()),
-            ]
+        for name, kind in (("rpd", b"requests"), ("tpm", b"tokens")):
+            bucket = self.buckets.get(name)
+            if bucket is not None:
+                used = bucket.level(now)
+                left = max(0, bucket.limit - used)
+                found.append((b"x-ratelimit-limit-" + kind, b"%d" % bucket.limit))
+                found.append((b"x-ratelimit-remaining-" + kind, b"%d" % left))
+                found.append((b"x-ratelimit-reset-" + kind, go_duration(bucket.time_ns(used)).encode()))
         return found
+
+    def used(self, now: float) -> dict[str, dict[str, int]]:
+        """Return limit and use of every bucket."""
+        return {name: {"limit": b.limit, "used": b.level(now)} for name, b in self.buckets.items()}

@@ -1,127 +1,158 @@
-"""One HTTP request and its answer over bare ASGI, with the headers Groq puts on every answer."""
+"""One HTTP request and its answer over bare ASGI, with the headers that Groq puts on its answers."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
-import socket
-import struct
+import random
 import time
 from typing import TYPE_CHECKING, Any
 
+from vessel.simulator import problems
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
-    from vessel.simulator.buckets import ModelLimits
-    from vessel.simulator.validate import Fault
+    from vessel.simulator.buckets import Gate
+    from vessel.simulator.clock import Clock
+    from vessel.simulator.connection import Protocol
 
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+EXTENSION = "vessel.simulator"
+"""Under this name a server may put the connection into the scope's extensions."""
+JSON = b"application/json"
+EVENTS = b"text/event-stream"
+MOST_BYTES = 64 * 1024 * 1024
+_ALWAYS = [
+    (b"server", b"cloudflare"),
+    (b"cache-control", b"private, max-age=0, no-store, no-cache, must-revalidate"),
+    (b"vary", b"Origin"),
+    (b"via", b"1.1 google"),
+    (b"x-groq-region", b"sim"),
+]
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_LINGER_OFF = struct.pack("ii", 1, 0)
+_PAIRS = [first + second for first in _CROCKFORD for second in _CROCKFORD]
+_bits = random.SystemRandom().getrandbits(64)
+_ids = random.Random(_bits)  # noqa: S311  ids only have to differ
+
+
+class ClientGone(Exception):
+    """The client left before its request was whole."""
 
 
 def new_request_id() -> str:
-    """Make a `req_` id as Groq's, a ULID: 48 bits of time, 80 random ones."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return "req_" + "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+    """Make an id as Groq's: `req_` and a ULID, 48 bits of time and 80 random ones."""
+    value = (time.time_ns() // 1_000_000) << 80 | _ids.getrandbits(80)
+    return "req_" + "".join([_PAIRS[(value >> shift) & 1023] for shift in range(120, -1, -10)])
 
 
 class Exchange:
-    """A request being answered. `gone` is set when its client has left."""
+    """A request being answered."""
 
-    def __init__(
-        self,
-        scope: dict[str, Any],
-        receive: Callable[[], Awaitable[dict[str, Any]]],
-        send: Callable[[dict[str, Any]], Awaitable[None]],
-        clock: Callable[[], float],
-    ) -> None:
+    __slots__ = ("_clock", "_receive", "_send", "connection", "gate", "headers", "request_id")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, clock: Clock) -> None:
         """Take what the server gives."""
-        self.scope, self._receive, self._send, self._clock = scope, receive, send, clock
+        self._receive, self._send, self._clock = receive, send, clock
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.connection: Protocol | None = (scope.get("extensions") or {}).get(EXTENSION)
         self.request_id = new_request_id()
-        self.gone = asyncio.Event()
-        self.limits: ModelLimits | None = None
-        self.retry_after = ""
-        self._watch: asyncio.Task[None] | None = None
+        self.gate: Gate | None = None
+        """Whose x-ratelimit headers the answer carries."""
 
-    def header(self, name: bytes) -> str:
-        """Return a request header, empty when absent."""
-        return next((value.decode("latin-1") for key, value in self.scope["headers"] if key == name), "")
+    def header(self, name: bytes) -> str | None:
+        """Return a request header."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
     async def body(self) -> bytes:
-        """Read the whole body, then watch for the client's leaving."""
-        parts: list[bytes] = []
-        while True:
+        """Read the whole request body. Raises ClientGone, and Problem for a body that is too large."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        content: bytes = message.get("body", b"")
+        if not message.get("more_body"):
+            return content
+        parts, size = [content], len(content)
+        while message.get("more_body"):
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.gone.set()
-                break
+                raise ClientGone
             parts.append(message.get("body", b""))
-            if not message.get("more_body"):
-                break
-        self._watch = asyncio.ensure_future(self._wait_gone())
+            size += len(parts[-1])
+            if size > MOST_BYTES:
+                raise problems.too_large()
         return b"".join(parts)
 
-    async def _wait_gone(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone.set()
+    async def gone(self, timeout_s: float | None = None) -> None:
+        """Wait until the client has left, or the time is over; the body must have been read."""
 
-    def finish(self) -> None:
-        """Stop watching the client."""
-        if self._watch is not None:
-            self._watch.cancel()
+        async def left() -> None:
+            while (await self._receive())["type"] != "http.disconnect":
+                pass
 
-    def _head(self, content_type: bytes, length: int | None) -> list[tuple[bytes, bytes]]:
-        head = [(b"content-type", content_type), (b"x-request-id", self.request_id.encode()), (b"vary", b"Origin")]
+        try:
+            await asyncio.wait_for(left(), timeout_s)
+        except TimeoutError:
+            await self.finish()
+
+    @property
+    def client_left(self) -> bool:
+        """Tell whether the client is known to be gone."""
+        return self.connection is not None and self.connection.lost
+
+    async def begin(
+        self, status: int, content_type: bytes, length: int | None, *, retry_after: object = None, edge: bool = False
+    ) -> None:
+        """Send status and headers; a proxy at the edge knows nothing of limits and request ids."""
+        head = [(b"content-type", content_type), *_ALWAYS]
         if length is not None:
-            head.append((b"content-length", str(length).encode()))
-        if self.limits is not None:
-            head += self.limits.headers(self._clock())
-        if self.retry_after:
-            head.append((b"retry-after", self.retry_after.encode()))
-        return head
-
-    async def send(self, status: int, content: bytes, content_type: bytes = b"application/json") -> bool:
-        """Send a whole answer; returns whether the client was still there after its last byte."""
-        await self.part(status, len(content), content, content_type, last=True)
-        return not self.gone.is_set() and not self.closing()
-
-    async def part(
-        self, status: int, length: int | None, content: bytes, content_type: bytes = b"application/json", *,
-        last: bool = False,
-    ) -> None:  # fmt: skip
-        """Send the head and the beginning of a body."""
-        head = self._head(content_type, length)
+            head.append((b"content-length", b"%d" % length))
+        if not edge:
+            head.append((b"x-request-id", self.request_id.encode()))
+            if self.gate is not None:
+                head += self.gate.headers(self._clock.now())
+        if retry_after is not None:
+            head.append((b"retry-after", str(retry_after).encode("latin-1", "replace")))
         await self._send({"type": "http.response.start", "status": status, "headers": head})
+
+    async def write(self, content: bytes, *, last: bool = False) -> None:
+        """Send a part of the body."""
         await self._send({"type": "http.response.body", "body": content, "more_body": not last})
 
-    async def more(self, content: bytes, *, last: bool = False) -> bool:
-        """Send more of a body; returns whether the client is still there."""
-        if not self.gone.is_set():
-            await self._send({"type": "http.response.body", "body": content, "more_body": not last})
-        return not self.gone.is_set()
+    async def answer(self, status: int, content: bytes, content_type: bytes = JSON) -> bool:
+        """Send a whole answer; returns whether its last byte went to a client that was still there."""
+        await self.begin(status, content_type, len(content))
+        return await self.end(content)
 
-    async def json(self, status: int, body: Any) -> bool:
-        """Send JSON."""
-        return await self.send(status, json.dumps(body).encode())
+    async def end(self, content: bytes = b"") -> bool:
+        """Send the last of the body; returns whether its last byte went to a client that was still there."""
+        if self.client_left:
+            return False
+        await self.write(content, last=True)
+        return self.connection is None or await self.connection.flushed()
 
-    async def error(self, fault: Fault) -> bool:
+    async def problem(self, problem: problems.Problem) -> bool:
         """Send an error answer."""
-        return await self.json(fault.status, fault.body())
+        content = problem.content()
+        content_type = problems.HTML.encode() if problem.from_edge else JSON
+        await self.begin(
+            problem.status, content_type, len(content), retry_after=problem.retry_after, edge=problem.from_edge
+        )
+        return await self.end(content)
 
-    def closing(self) -> bool:
-        """Tell whether the connection is known to be closed."""
-        transport = self.scope.get("simulator.transport")
-        return bool(transport is not None and transport.is_closing())
+    async def reset(self) -> None:
+        """Cut the connection with a TCP reset. Raises ConnectionResetError on a server that has no connection."""
+        if self.connection is None:
+            raise ConnectionResetError("simulated reset")
+        await asyncio.sleep(0)  # what was written before has to leave first
+        self.connection.reset()
+        await self.connection.closed()
 
-    def reset(self) -> None:
-        """Cut the connection with a TCP reset."""
-        self.gone.set()
-        transport = self.scope.get("simulator.transport")
-        if transport is None:
-            return
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
-        transport.abort()
+    async def finish(self) -> None:
+        """Close the connection in order, wherever the answer is."""
+        if self.connection is not None:
+            self.connection.finish()
+            await self.connection.closed()

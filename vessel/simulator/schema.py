@@ -1,0 +1,109 @@
+"""A value that a JSON schema accepts, holding a mark in its strings; for the simple schemas that people send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAX_DEPTH = 12
+_FORMATS = {
+    "date": "2026-11-24",
+    "date-time": "2026-11-24T00:00:00Z",
+    "time": "00:00:00Z",
+    "email": "simulator@example.org",
+    "uri": "https://example.org/simulated",
+    "uuid": "00000000-0000-4000-8000-000000000000",
+    "ipv4": "192.0.2.1",
+}
+
+
+def example(schema: Any, mark: str) -> Any:
+    """Return a value for a schema; strings hold `mark` where the schema leaves them free."""
+    return _value(schema, mark, schema if isinstance(schema, dict) else {}, 0)
+
+
+def lacks_strictness(schema: Any) -> str | None:
+    """Return what strict mode misses in a schema, None when all fields are required and nothing more is allowed."""
+    if isinstance(schema, list):
+        return next((found for item in schema if (found := lacks_strictness(item))), None)
+    if not isinstance(schema, dict):
+        return None
+    properties = schema.get("properties")
+    if isinstance(properties, dict):
+        if schema.get("additionalProperties") is not False:
+            return "`additionalProperties:false` must be set on every object"
+        if set(schema.get("required") or []) != set(properties):
+            return "`required` is required to be supplied and to be an array including every key in properties"
+        if found := lacks_strictness(list(properties.values())):
+            return found
+    inner = [schema.get(name) for name in ("items", "anyOf", "oneOf", "allOf")]
+    definitions = [*(schema.get("$defs") or {}).values(), *(schema.get("definitions") or {}).values()]
+    return lacks_strictness([*inner, *definitions])
+
+
+def _value(schema: Any, mark: str, root: dict[str, Any], depth: int) -> Any:
+    if not isinstance(schema, dict) or depth > MAX_DEPTH:
+        return None
+    if "$ref" in schema:
+        return _value(_resolve(str(schema["$ref"]), root), mark, root, depth + 1)
+    if choices := [schema["const"]] if "const" in schema else schema.get("enum"):
+        return choices[int(mark[1:5], 16) % len(choices)]
+    for name in ("anyOf", "oneOf"):
+        if schema.get(name):
+            return _value(_first_real(schema[name]), mark, root, depth + 1)
+    if schema.get("allOf"):
+        merged: dict[str, Any] = {}
+        for part in schema["allOf"]:
+            merged |= _resolve(str(part["$ref"]), root) if "$ref" in part else part
+        return _value(merged, mark, root, depth + 1)
+    return _typed(schema, mark, root, depth)
+
+
+def _typed(schema: dict[str, Any], mark: str, root: dict[str, Any], depth: int) -> Any:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((one for one in kind if one != "null"), "null")
+    if kind is None:
+        kind = "object" if "properties" in schema else "string"
+    match kind:
+        case "object":
+            properties = schema.get("properties") or {}
+            return {name: _value(sub, mark, root, depth + 1) for name, sub in properties.items()}
+        case "array":
+            size = max(int(schema.get("minItems", 1)), min(1, int(schema.get("maxItems", 1))))
+            return [_value(schema.get("items") or {"type": "string"}, mark, root, depth + 1) for _ in range(size)]
+        case "integer" | "number":
+            return _number(schema, mark, whole=kind == "integer")
+        case "boolean":
+            return int(mark[1], 16) % 2 == 0
+        case "null":
+            return None
+        case _:
+            return _string(schema, mark)
+
+
+def _number(schema: dict[str, Any], mark: str, *, whole: bool) -> float:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    low = schema["exclusiveMinimum"] + 1 if "exclusiveMinimum" in schema else low
+    high = schema["exclusiveMaximum"] - 1 if "exclusiveMaximum" in schema else high
+    value = int(mark[1:4], 16) % 100
+    value = value if low is None else max(value, low)
+    value = value if high is None else min(value, high)
+    return int(value) if whole else float(value)
+
+
+def _string(schema: dict[str, Any], mark: str) -> str:
+    text = _FORMATS.get(str(schema.get("format")), f"{mark} simulated")
+    text = text.ljust(int(schema.get("minLength", 0)), ".")
+    return text[: int(schema["maxLength"])] if "maxLength" in schema else text
+
+
+def _first_real(choices: list[Any]) -> Any:
+    return next((one for one in choices if not (isinstance(one, dict) and one.get("type") == "null")), choices[0])
+
+
+def _resolve(reference: str, root: dict[str, Any]) -> dict[str, Any]:
+    found: Any = root
+    for step in reference.removeprefix("#").strip("/").split("/"):
+        if step:
+            found = found.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) else {}

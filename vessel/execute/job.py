@@ -14,7 +14,7 @@ from vessel.execute.persist import persist
 from vessel.gate.limiter import GiveBack, buckets_of, charge
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.jobs.store import NO_ATTEMPT, Answer, Ending, Final
-from vessel.keyspace.script import load, word
+from vessel.keyspace.script import Arg, load, word
 from vessel.observe.logs import get_logger
 from vessel.registry import resolve
 from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide
@@ -99,10 +99,12 @@ class JobRun:
         limits = model.limits.get(self.executor.settings.groq_plan)
         wanted = output_tokens(request, model, limits, self.job.estimated_tokens)
         most_prompt = max_prompt_tokens(len(self.job.body))
-        output = affordable_output_tokens(request, model, wanted, most_prompt_tokens=most_prompt,
-                                          cap_usd=self.policy.max_cost_usd, spent_nano=self.job.spent_nano_usd)  # fmt: skip
+        cap, spent = self.policy.max_cost_usd, self.job.spent_nano_usd
+        output = affordable_output_tokens(
+            request, model, wanted, most_prompt_tokens=most_prompt, cap_usd=cap, spent_nano=spent
+        )
         if output is None:
-            text = f"Another call on {model_id} could pass max_cost_usd={self.policy.max_cost_usd}; it was not made."
+            text = f"Another call on {model_id} could pass max_cost_usd={cap}; it was not made."
             return Failure(model_id, Reason.TOO_LARGE, text, detail="max_cost_usd")
         body, notes = translate(
             self.job.request(),
@@ -115,7 +117,7 @@ class JobRun:
         for note in notes:
             log.info("job.translated", job_id=self.job.id, model=model_id, note=note)
         buckets = buckets_of(self.executor.keys, self.executor.settings.org, model_id, limits) if limits else ()
-        priced_prompt = most_prompt if self.policy.max_cost_usd is not None else self.job.estimated_tokens
+        priced_prompt = most_prompt if cap is not None else self.job.estimated_tokens
         call = Call(
             job=self.job,
             number=len(self.job.attempts) + 1,
@@ -158,6 +160,8 @@ class JobRun:
             case "cancel_requested":
                 return Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything was sent.")
             case "wait":
+                if not answer.limit:
+                    self.executor.note_blocked(call.model.id, float(answer.detail))
                 return self._wait(float(answer.detail), answer.limit or "retry-after")
             case "too_large":
                 sizes = f"{call.prompt_tokens} prompt + {call.output_tokens} output tokens"
@@ -190,7 +194,8 @@ class JobRun:
         decision = self._decide(failure)
         match decision:
             case Park() | Retry():
-                return Park(min(MAX_PARK_MS, decision.delay_ms), decision.reason)
+                hop = decision.hop if isinstance(decision, Park) else self.hop
+                return Park(min(MAX_PARK_MS, decision.delay_ms), decision.reason, hop)
             case Reroute() | Fail():
                 return decision
             case Complete():
@@ -228,9 +233,18 @@ class JobRun:
         if outcome.reason is Reason.MODEL_GONE:
             await self.executor.mark_gone(call.model.id)
         elif outcome.reason is Reason.RATE_LIMITED and outcome.retry_after_s:
+            self.executor.note_blocked(call.model.id, outcome.retry_after_s * 1000)
             gate = self.executor.keys.gate(self.executor.settings.org, call.model.id)
-            args = {"wait_ms": int(outcome.retry_after_s * 1000), "reason": outcome.limit_name or "rate_limited"}
+            args: dict[str, Arg] = {
+                "wait_ms": int(outcome.retry_after_s * 1000),
+                "reason": outcome.limit_name or "rate_limited",
+            }
             await persist(self.executor.runner, load("block").call({"gate": gate}, args, word))
+
+    def _too_small(self) -> frozenset[str]:
+        """Name the models that have already said that this request is too large for them."""
+        sizes = {Reason.TOO_LARGE, Reason.CONTEXT_LENGTH}
+        return frozenset(attempt.model for attempt in self.job.attempts if attempt.reason in sizes)
 
     def _decide(self, outcome: Outcome) -> Decision:
         number = len(self.job.attempts)
@@ -249,8 +263,8 @@ class JobRun:
                 now_ms=self.executor.now_ms(),
                 deadline_at=self.job.deadline_at,
                 jitter=random.random(),  # noqa: S311  jitter, not a secret
-                unavailable=self.executor.unavailable(self.job.hops),
-                wait_ms={},
+                unavailable=self.executor.unavailable(self.job.hops) | self._too_small(),
+                wait_ms=self.executor.wait_ms(self.job.hops),
                 created_at=self.job.created_at,
             ),
             outcome,
@@ -264,9 +278,10 @@ class JobRun:
                     raise RuntimeError("only a success completes a job")
                 return await self._finish(self._result(outcome, call))
             case Retry() | Park():
-                message = self._text(outcome)
+                hop = decision.hop if isinstance(decision, Park) else self.hop
                 return await self._persist(self.executor.store.park(
-                    self.held, self.ended, self.hop, delay_ms=decision.delay_ms, reason=decision.reason, message=message
+                    self.held, self.ended, hop, delay_ms=decision.delay_ms, reason=decision.reason,
+                    message=self._text(outcome),
                 ))  # fmt: skip
             case Reroute():
                 return await self._reroute(decision, self._text(outcome))

@@ -57,6 +57,7 @@ class Executor:
         self._runs: dict[str, JobRun] = {}
         self._claims = itertools.count(1)
         self._clock_offset_ms = 0.0
+        self._blocked: dict[str, float] = {}
         self._background: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -65,9 +66,11 @@ class Executor:
     ) -> Executor:
         """Connect, learn what is served and start renewing, beating and sweeping."""
         executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
-        await executor._beat()
         sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
+        # Before this worker counts as alive: routing is to know what is served.
+        await sweeper.refresh_models()
+        await executor._beat()
         executor._background = [
             asyncio.ensure_future(executor._repeat(executor._beat, HEARTBEAT_S)),
             asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
@@ -131,6 +134,16 @@ class Executor:
         """Name the models of a chain that nothing serves any more."""
         return frozenset(h.model for h in hops if resolve(self.registry, h.model, self.availability) is None)
 
+    def note_blocked(self, model: str, wait_ms: float) -> None:
+        """Remember how long a model is held back, so that decisions can prefer one that is not."""
+        self._blocked[model] = self.now_ms() + wait_ms
+
+    def wait_ms(self, hops: Sequence[Hop]) -> dict[str, int]:
+        """Say how long the models of a chain are still held back, as far as this process knows."""
+        now = self.now_ms()
+        waits = {hop.model: int(self._blocked.get(hop.model, 0) - now) for hop in hops}
+        return {model: wait for model, wait in waits.items() if wait > 0}
+
     async def mark_gone(self, model: str) -> None:
         """Tell every worker and producer that the upstream does not know this model any more."""
         if model in self.availability.gone:
@@ -163,7 +176,8 @@ class Executor:
         runs = list(self._runs.values())
         if not runs:
             return
-        for run, answer in zip(runs, await self.runner.run(self.store.renew([r.held for r in runs])), strict=True):
+        answers: list[str] = await self.runner.run(self.store.renew([r.held for r in runs]))
+        for run, answer in zip(runs, answers, strict=True):
             if answer == "cancel":
                 run.cancel()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.jobs.store import decode_booking
-from vessel.keyspace.script import Call, command, load, word
+from vessel.keyspace.script import Arg, Call, command, load, word
 from vessel.maintain.reconcile import Reconciler
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
@@ -89,7 +89,7 @@ class Sweeper:
         return command("ZREM", name, job_id, parse=word)
 
     async def _holds(self, role: str, lease_s: float) -> bool:
-        args = {"owner": self.worker, "lease_ms": int(lease_s * 1000)}
+        args: dict[str, Arg] = {"owner": self.worker, "lease_ms": int(lease_s * 1000)}
         return bool(await self.runner.run(load("role").call({"role": self.keys.role(role)}, args, int)))
 
     def _due(self, what: str, every_s: float) -> bool:
@@ -108,10 +108,15 @@ class Sweeper:
                 pass
 
     async def _refresh_models(self) -> None:
-        """Ask the upstream what the key may call, and store it for all."""
-        if self.upstream is None or not self._due("models", MODELS_EVERY_S):
+        """Let one process ask now and then what the key may call, and store it for all."""
+        if not self._due("models", MODELS_EVERY_S):
             return
-        if not await self._holds("models", MODELS_EVERY_S / 2):
+        if await self._holds("models", MODELS_EVERY_S / 2):
+            await self.refresh_models()
+
+    async def refresh_models(self) -> None:
+        """Fetch the list now; when the upstream does not give it, the last one stays and it is asked again soon."""
+        if self.upstream is None:
             return
         models = await self.upstream.list_models()
         if isinstance(models, Failure):

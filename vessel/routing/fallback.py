@@ -48,7 +48,9 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
 def _after(s: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one return for each group of reasons
     match failure.reason:
         case Reason.CANCELLED:
-            return Fail(JobState.CANCELLED, str(Reason.CANCELLED), failure.message)
+            # With a status it was the upstream's 499; nobody here asked for it.
+            state = JobState.CANCELLED if failure.status is None else JobState.FAILED
+            return Fail(state, str(Reason.CANCELLED), failure.message)
         case Reason.BAD_REQUEST | Reason.FORBIDDEN | Reason.SPEND_LIMIT | Reason.RESPONSE_TOO_LARGE:
             return _fail(s, failure, "No other model was tried, since it would end the same way.")
         case Reason.RATE_LIMITED:

@@ -124,6 +124,13 @@ TRANSIENT: frozenset[Reason] = frozenset(
 """Reasons for which the same call may work later; everything else is final for that model."""
 
 UNCOUNTED: frozenset[Reason] = frozenset(
-    {Reason.RATE_LIMITED, Reason.MODEL_GONE, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY}
+    {
+        Reason.RATE_LIMITED,
+        Reason.MODEL_GONE,
+        Reason.OVER_CAPACITY,
+        Reason.CONNECT_FAILED,
+        Reason.UNAUTHORIZED,
+        Reason.NO_KEY,
+    }
 )
 """Reasons that are nobody's fault in this job: the attempt row is kept but does not count against `max_attempts`."""

@@ -1,0 +1,1 @@
+"""The `vessel` command. Modules here import only typer at their top, so that help and completion stay quick."""

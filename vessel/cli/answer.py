@@ -1,0 +1,66 @@
+"""Ask, wait and print the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, assert_never
+
+from vessel.cli.output import emit, note, say, usd
+from vessel.cli.reading import prompt_text
+from vessel.client import CodeResult, GroqClient, GroqCompound
+
+if TYPE_CHECKING:
+    from vessel.client import Result
+
+Verb = Literal["query", "analyze", "code", "research"]
+
+
+def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool) -> None:
+    """Ask, wait and print: the text alone, or everything in JSON."""
+    prompt = prompt_text(text)
+    with GroqClient() as client:
+        result = _ask(client, verb, prompt, asked)
+    if as_json:
+        emit(result_document(result))
+        return
+    say(result.code if isinstance(result, CodeResult) else result.text)
+    for number, source in enumerate(result.sources, 1):
+        say(f"[{number}] {source.title} {source.url}" if source.title else f"[{number}] {source.url}")
+    usage = result.usage
+    note(
+        f"-- {result.model} ({result.tier}), {usage.prompt_tokens} + {usage.completion_tokens} tokens, "
+        f"{usd(result.cost_usd)}, {result.job_id}"
+    )
+
+
+def _ask(client: GroqClient, verb: Verb, prompt: str, asked: dict[str, Any]) -> Result:
+    match verb:
+        case "query":
+            return client.query(prompt, **asked)
+        case "analyze":
+            return client.analyze(prompt, **asked)
+        case "code":
+            return client.generate_code(prompt, **asked)
+        case "research":
+            return GroqCompound(client=client).research(prompt, **asked)
+        case _ as never:
+            assert_never(never)
+
+
+def result_document(result: Result) -> dict[str, Any]:
+    """Describe a result in JSON."""
+    document: dict[str, Any] = {
+        "job_id": result.job_id,
+        "state": "succeeded",
+        "text": result.text,
+        "model": result.model,
+        "tier": result.tier,
+        "finish_reason": result.finish_reason,
+        "usage": {name: getattr(result.usage, name) for name in result.usage.__slots__},
+        "cost_usd": result.cost_usd,
+        "attempts": [attempt.as_dict() for attempt in result.attempts],
+    }
+    if isinstance(result, CodeResult):
+        document["code"] = result.code
+    if result.sources:
+        document["sources"] = [{"url": source.url, "title": source.title} for source in result.sources]
+    return document

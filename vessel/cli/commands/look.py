@@ -1,0 +1,43 @@
+"""What could serve a request: route, models, tiers. They work without Redis, by the registry's dates."""
+
+from typing import Annotated
+
+from typer import Option
+
+from vessel.cli.commands import options
+from vessel.cli.reading import context, given
+
+Refresh = Annotated[bool, Option("--refresh", help="Ask Groq which models it serves to the key, and remember it.")]
+
+
+def route(
+    text: options.Text,
+    *,
+    tier: options.Tier = None,
+    model: options.Model = None,
+    task: options.Task = None,
+    speed: options.Speed = None,
+    max_tokens: options.MaxTokens = None,
+    hints: options.Context = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tell which tier and model a prompt would go to, why, and about what it would cost. Submits nothing."""
+    from vessel.cli.catalog import show_route
+
+    asked = given(tier=tier, model=model, task_type=task, speed_priority=speed, max_completion_tokens=max_tokens,
+                  context=context(hints))  # fmt: skip
+    show_route(text, asked, as_json=as_json)
+
+
+def models(*, refresh: Refresh = False, as_json: options.AsJson = False) -> None:
+    """List the models: which are served today, what takes the place of the others, speed, window and price."""
+    from vessel.cli.catalog import show_models
+
+    show_models(refresh=refresh, as_json=as_json)
+
+
+def tiers(*, as_json: options.AsJson = False) -> None:
+    """List the tiers: the model that serves each one now, live workers, and messages waiting in its queues."""
+    from vessel.cli.catalog import show_tiers
+
+    show_tiers(as_json=as_json)

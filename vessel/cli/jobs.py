@@ -1,0 +1,168 @@
+"""What the commands about jobs do and print."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vessel.cli.answer import result_document
+from vessel.cli.faults import FAILED, BadUse
+from vessel.cli.output import emit, moment, say, table, usd
+from vessel.cli.reading import words
+from vessel.client import Attempt, GroqClient, JobFailed, JobState, Result
+
+if TYPE_CHECKING:
+    from vessel.client import Job
+
+
+def show(job_id: str, *, as_json: bool) -> None:
+    """Print one job."""
+    with GroqClient() as client:
+        found = client.job(job_id)
+    if as_json:
+        emit(job_document(found, whole=True))
+    else:
+        _show(found)
+
+
+def show_many(state: str | None, tier: str | None, since: str | None, limit: int, *, as_json: bool) -> None:
+    """Print a list of jobs."""
+    with GroqClient() as client:
+        found = client.jobs(state, tier, since, limit)
+    if as_json:
+        for one in found:
+            emit(job_document(one))
+        return
+    rows = [
+        (j.id, j.state, j.served_tier or j.tier, j.served_model or j.model, j.priority, moment(j.created_at), j.reason)
+        for j in found
+    ]
+    table(("ID", "STATE", "TIER", "MODEL", "PRIORITY", "CREATED", "REASON"), rows)
+
+
+def wait(given: list[str], timeout: float | None, *, as_json: bool) -> int:
+    """Print each job's ending as it comes; 1 when one of them has no result."""
+    ids = words(given)
+    if not ids:
+        raise BadUse("No job id was given. Name at least one, or - to read ids from standard input.")
+    failed = 0
+    with GroqClient() as client:
+        for ended in client.wait(ids, timeout):
+            failed += isinstance(ended, JobFailed)
+            if as_json:
+                emit(_failure_document(ended) if isinstance(ended, JobFailed) else result_document(ended))
+            else:
+                say(_ending_line(ended))
+    return FAILED if failed else 0
+
+
+def cancel(job_id: str, *, as_json: bool) -> int:
+    """Cancel a job; 1 when it had ended before."""
+    with GroqClient() as client:
+        state = client.cancel(job_id)
+    done = state in {"cancelled", "cancelling"}
+    if as_json:
+        emit({"id": job_id, "state": state, "cancelled": done})
+    else:
+        say(f"{job_id} {state}" if done else f"{job_id} had {state} before; nothing was cancelled.")
+    return 0 if done else FAILED
+
+
+def retry(job_id: str, *, as_json: bool) -> None:
+    """Make a new job of an ended one."""
+    with GroqClient() as client:
+        handle = client.retry(job_id)
+    if as_json:
+        emit({"id": handle.id, "tier": handle.tier, "model": handle.model, "retry_of": job_id})
+    else:
+        say(handle.id)
+
+
+def show_events(job_id: str, *, follow: bool, as_json: bool) -> None:
+    """Print a job's events as they are read."""
+    with GroqClient() as client:
+        for event in client.events(job_id, follow=follow):
+            at = moment(event.at)
+            if as_json:
+                emit({"id": event.id, "event": event.name, "state": event.state, "at": at,
+                      "generation": event.generation, "detail": event.detail})  # fmt: skip
+            else:
+                say(f"{at}  {event.name:<10} {event.state:<10} {event.detail}".rstrip())
+
+
+def job_document(job: Job, *, whole: bool = False) -> dict[str, Any]:
+    """Describe a job in JSON; `whole` adds what only a full read knows."""
+    document: dict[str, Any] = {
+        "id": job.id,
+        "state": job.state,
+        "tier": job.served_tier or job.tier,
+        "model": job.served_model or job.model,
+        "priority": job.priority,
+        "created_at": moment(job.created_at),
+        "finished_at": moment(job.finished_at),
+        "reason": job.reason or None,
+        "usage": job.usage,
+        "cost_usd": job.cost_usd,
+        "retry_of": job.retry_of,
+    }
+    if whole:
+        document |= {
+            "message": job.message or None,
+            "routing": list(job.reasons),
+            "chain": [{"model": hop.model, "tier": hop.tier} for hop in job.hops],
+            "policy": job.policy,
+            "deadline_at": moment(job.deadline_at),
+            "parked_until": moment(job.parked_until),
+            "attempts": [a.as_dict() | {"started_at": moment(a.started_at)} for a in job.attempts],
+            "text": answer_of(job),
+        }
+    return document
+
+
+def answer_of(job: Job) -> str | None:
+    """Return the answer's text; None where there is no result."""
+    return Result(job).text if job.response is not None else None
+
+
+def _show(job: Job) -> None:
+    served = f"{job.served_model} ({job.served_tier})" if job.served_model else f"{job.model} ({job.tier})"
+    facts = {
+        "job": job.id,
+        "state": f"{job.state}: {job.message or job.reason}" if job.reason else str(job.state),
+        "model": served,
+        "routing": "; ".join(job.reasons),
+        "created": moment(job.created_at),
+        "finished": moment(job.finished_at),
+        "parked until": moment(job.parked_until) if job.state is JobState.PARKED else None,
+        "retry of": job.retry_of,
+        "usage": f"{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
+        "cost": usd(job.cost_usd) if job.cost_usd is not None else None,
+    }
+    for name, value in facts.items():
+        if value:
+            say(f"{name:<13}{value}")
+    if job.attempts:
+        say()
+        rows = [
+            (a.number, a.model, a.tier, moment(a.started_at), a.duration_ms, a.outcome, a.status, a.message)
+            for a in job.attempts
+        ]
+        columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS", "MESSAGE")
+        table(columns, rows, right=("TRY", "MS", "STATUS"))
+    text = answer_of(job)
+    if text is not None:
+        say(f"\n{text}")
+
+
+def _failure_document(failed: JobFailed) -> dict[str, Any]:
+    return {
+        "job_id": failed.job_id,
+        "state": failed.state,
+        "error": {"message": failed.message, "type": "job_error", "code": failed.reason, "param": None},
+        "attempts": [a.as_dict() for a in failed.attempts if isinstance(a, Attempt)],
+    }
+
+
+def _ending_line(ended: Result | JobFailed) -> str:
+    if isinstance(ended, Exception):
+        return f"{ended.job_id} {ended.state} ({ended.reason})"
+    return f"{ended.job_id} succeeded {ended.model} {usd(ended.cost_usd)}"

@@ -1,0 +1,56 @@
+"""The command lines of the processes that make up a vessel."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from vessel.dispatch.queues import queues_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+SIMULATOR_KEY = "sim-local"
+"""What children send to the simulator instead of a key."""
+
+# Imported before Celery looks for it, because Celery looks in the current directory first, and `workers` is a name
+# that other projects have, too.
+_CELERY = "import workers.app; from celery.__main__ import main; main()"
+_ROOT = "ignore:You're running the worker with superuser"
+"""Celery warns root because of pickled messages; here only JSON is read."""
+_FOREIGN = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+"""Celery lets these go before the app's own broker."""
+_KEYS = ("GROQ_API_KEY", "GROQ_API_KEY_FILE")
+
+
+def worker_command(tiers: Sequence[str], *, concurrency: int, name: str) -> list[str]:
+    """Run Celery on the queues of tiers; `name` is the node's, before the @."""
+    return [
+        sys.executable, "-P", "-W", _ROOT, "-c", _CELERY, "--quiet", "-A", "workers.app", "worker",
+        "-Q", ",".join(queues_of(tiers)), "-c", str(concurrency), "-n", f"{name}@%h",
+        "--without-mingle", "--without-gossip",
+    ]  # fmt: skip
+
+
+def scheduler_command() -> list[str]:
+    """Run the sweeps alone."""
+    return [sys.executable, "-P", "-m", "vessel.cli.main", "scheduler"]
+
+
+def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", latency_scale: float = 1.0) -> list[str]:
+    """Run the simulator; its address is written to a file once it listens."""
+    return [
+        sys.executable, "-P", "-m", "vessel.simulator", "--port", str(port), "--url-file", str(url_file),
+        "--world", world, "--latency-scale", f"{latency_scale:g}",
+    ]  # fmt: skip
+
+
+def child_environment(redis_url: str, *, groq_url: str | None = None, **more: str) -> Mapping[str, str]:
+    """Build a child's environment; with `groq_url` it talks to a simulator and never sees a real key."""
+    found = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    if groq_url is not None:
+        found = {name: value for name, value in found.items() if name not in _KEYS}
+        found |= {"GROQ_BASE_URL": groq_url, "GROQ_API_KEY": SIMULATOR_KEY}
+    return found | {"VESSEL_REDIS_URL": redis_url} | more

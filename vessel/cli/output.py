@@ -1,0 +1,98 @@
+"""What commands write: answers to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PIPE_WIDTH = 400
+"""Columns for tables that no terminal bounds: nothing is cut for a program that reads them."""
+
+
+class ReaderLeft(Exception):
+    """Nobody reads standard output any more, as after `vessel jobs | head`."""
+
+
+def say(text: str = "") -> None:
+    """Write a line to standard output."""
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderLeft from None
+
+
+def emit(value: object) -> None:
+    """Write one JSON document as a line."""
+    ascii_only = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    say(json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":"), default=_plain))
+
+
+def note(text: str) -> None:
+    """Tell a person at a terminal something beside the answer."""
+    if sys.stderr.isatty():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise ReaderLeft from None
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Write a table to standard output; columns named in `right` hold numbers."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escaped(cell) for cell in row))
+    try:
+        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(made)
+    except BrokenPipeError:
+        raise ReaderLeft from None
+
+
+def escaped(cell: object) -> str:
+    """Give a cell's text so that nothing in it is taken for markup or moves the cursor."""
+    from rich.markup import escape
+
+    text = "-" if cell is None else str(cell)
+    return escape("".join(c if c.isprintable() else " " for c in text))
+
+
+def usd(amount: Decimal | None) -> str:
+    """Write an amount for people: exact, without exponent."""
+    return "-" if amount is None else f"{amount:f} USD"
+
+
+def moment(epoch_ms: int | None) -> str | None:
+    """Write a time of Redis' clock as ISO 8601 in UTC."""
+    if not epoch_ms:
+        return None
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)  # amounts have fewer than 16 digits, which a JSON number carries exactly
+    if isinstance(value, (set, frozenset, tuple)):
+        return sorted(value)
+    return _unknown(value)
+
+
+def _unknown(value: object) -> NoReturn:
+    raise TypeError(f"no JSON form for {type(value).__name__}")

@@ -1,0 +1,72 @@
+"""A process that only sweeps."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+
+from vessel.cli.faults import INTERRUPTED
+from vessel.cli.output import complain, emit, note
+from vessel.cli.preflight import check_redis, key_source
+from vessel.errors import NoKey
+from vessel.execute.persist import Spool
+from vessel.keyspace.connect import AsyncRunner, connect_async
+from vessel.maintain import Sweeper
+from vessel.observe.logs import configure_logs
+from vessel.settings import Settings, load_settings
+from vessel.submit import Door, redis_url
+from vessel.upstream.groq import GroqUpstream
+
+
+def sweep(*, as_json: bool) -> int:
+    """Sweep until a signal. Raises NoRedis, RedisUnreachable at the start; later outages are waited out."""
+    settings = load_settings()
+    url = redis_url(settings)
+    check_redis(url)
+    configure_logs(settings.log_format, settings.log_level)
+    if as_json:
+        emit({"event": "started", "pid": os.getpid()})
+    else:
+        note("Sweeping until SIGTERM or Ctrl-C.")
+    asked = asyncio.run(_sweep(settings, url))
+    if as_json:
+        emit({"event": "stopped", "signal": asked.name})
+    return INTERRUPTED if asked is signal.SIGINT else 0
+
+
+async def _sweep(settings: Settings, url: str) -> signal.Signals:
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[signal.Signals] = loop.create_future()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _settle, asked, number)
+    upstream = _upstream(settings)
+    runner = AsyncRunner(connect_async(url))
+    sweeper = Sweeper(
+        Door(settings), runner, worker=f"scheduler@{socket.gethostname()}:{os.getpid()}",
+        spool=Spool(settings.data_dir / "spool"), upstream=upstream,
+    )  # fmt: skip
+    sweeping = asyncio.ensure_future(sweeper.run())
+    try:
+        return await asked
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+        if upstream is not None:
+            await upstream.close()
+        await runner.close()
+
+
+def _settle(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
+    if not asked.done():
+        asked.set_result(number)
+
+
+def _upstream(settings: Settings) -> GroqUpstream | None:
+    """Return what lists the models; None without a key, as the other sweeps need none."""
+    try:
+        return GroqUpstream(key_source(settings), settings.groq_base_url)
+    except NoKey:
+        complain("vessel: No Groq key is set, so the list of models is not refreshed here; everything else is swept.")
+        return None

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal  # noqa: TC003  a TypedDict's hints are read at run time
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from vessel.errors import InvalidRequest
 from vessel.wire import ChatRequest, Policy
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 Prompt = str | Sequence[Mapping[str, Any]]
 Duration = float | str

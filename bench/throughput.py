@@ -40,7 +40,7 @@ peer.conf.worker_prefetch_multiplier = 1
 _clients: list[Any] = []
 
 
-@peer.task(name="peer.ask")  # type: ignore[untyped-decorator]  # celery's types know no bare app
+@peer.task(name="peer.ask")
 def ask(prompt: str) -> str:
     """Ask Groq with the sync SDK, one client per process."""
     import groq  # noqa: PLC0415  as late as a worker needs it
@@ -110,8 +110,7 @@ def start_peer(stack: Stack) -> subprocess.Popen[bytes]:
         "PEER_BROKER": broker_url(f"{stack.redis.url}?db=1")[0],
         "PEER_RESULTS": broker_url(results_url(stack))[0],
     }
-    peer.conf.broker_url = stack.more_env["PEER_BROKER"]
-    peer.conf.result_backend = stack.more_env["PEER_RESULTS"]
+    peer.conf.update(broker_url=stack.more_env["PEER_BROKER"], result_backend=stack.more_env["PEER_RESULTS"])
     command = [sys.executable, "-m", "celery", "-A", "bench.throughput:peer", "worker", "-P", "threads", "-c", "100"]
     process = stack.spawn([*command, "-Q", "peer", "-n", "peer@bench", "--without-mingle", "--without-gossip"], "peer")
     stack.workers.append(process)

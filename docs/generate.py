@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from vessel.jobs.model import TRANSITIONS
+from vessel.wire import JobState
 from vessel.settings import Settings, env_name
 
 DOCS = Path(__file__).parent
@@ -46,8 +47,8 @@ def state_page() -> str:
     edges = [
         f"    {source} --> {target}: {verb}"
         for verb, edge in TRANSITIONS.items()
-        for source in sorted(map(str, edge.sources)) or ["[*]"]
-        for target in sorted(edge.targets)
+        for source in sorted(edge.sources) or ["[*]"]
+        for target in sorted(edge.leads(source) if isinstance(source, JobState) else edge.targets)
     ]
     rows = [
         f"| {verb} | {', '.join(sorted(edge.sources)) or '-'} | {', '.join(sorted(edge.targets))} | {edge.note} |"

@@ -40,6 +40,15 @@ class Transition:
     sources: frozenset[JobState]
     targets: frozenset[JobState]
     note: str
+    from_waiting: frozenset[JobState] | None = None
+    """Where it leads from queued and parked, when that is not all of `targets`."""
+    from_running: frozenset[JobState] | None = None
+    """The same for running."""
+
+    def leads(self, source: JobState) -> frozenset[JobState]:
+        """Return where the verb may lead from one of its sources."""
+        narrowed = self.from_running if source is JobState.RUNNING else self.from_waiting
+        return self.targets if narrowed is None else narrowed
 
 
 _QUEUED, _RUNNING, _PARKED = JobState.QUEUED, JobState.RUNNING, JobState.PARKED
@@ -47,8 +56,17 @@ _OPEN = frozenset({_QUEUED, _RUNNING, _PARKED})
 _WAITING = frozenset({_QUEUED, _PARKED})
 
 
-def _edge(sources: Iterable[JobState], targets: Iterable[JobState], note: str) -> Transition:
-    return Transition(frozenset(sources), frozenset(targets), note)
+def _edge(
+    sources: Iterable[JobState],
+    targets: Iterable[JobState],
+    note: str,
+    *,
+    from_waiting: Iterable[JobState] | None = None,
+    from_running: Iterable[JobState] | None = None,
+) -> Transition:
+    waiting = None if from_waiting is None else frozenset(from_waiting)
+    running = None if from_running is None else frozenset(from_running)
+    return Transition(frozenset(sources), frozenset(targets), note, waiting, running)
 
 
 TRANSITIONS: dict[Verb, Transition] = {
@@ -57,7 +75,12 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.BOOK: _edge([_RUNNING], [_RUNNING], "a start time from the bucket, owned by the lease"),
     Verb.START: _edge([_RUNNING], [_RUNNING], "admits, charges and writes the attempt row before the bytes leave"),
     Verb.RENEW: _edge([_RUNNING], [_RUNNING], "extends the lease and returns cancel flags"),
-    Verb.FINISH: _edge(_OPEN, TERMINAL, "the first valid result wins, from a lost lease too; all else needs the lease"),
+    Verb.FINISH: _edge(
+        _OPEN,
+        TERMINAL,
+        "the first valid result wins, from a lost lease too; all else needs the lease",
+        from_waiting=[JobState.SUCCEEDED],
+    ),
     Verb.PARK: _edge([_RUNNING], [_PARKED], "waits for quota, breaker, maintenance or retry-after"),
     Verb.REQUEUE: _edge([_RUNNING], [_QUEUED], "a fallback hop to the next tier's queue"),
     Verb.RELEASE: _edge([_RUNNING], [_QUEUED], "given back before its start, no attempt used"),
@@ -66,7 +89,13 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.RESCUE: _edge(
         [_RUNNING], [_QUEUED, JobState.FAILED], "its lease is over; after three kills it fails as poison_job"
     ),
-    Verb.CANCEL: _edge(_OPEN, [JobState.CANCELLED, _RUNNING], "running: a flag, seen at renew and start"),
+    Verb.CANCEL: _edge(
+        _OPEN,
+        [JobState.CANCELLED, _RUNNING],
+        "running: a flag, seen at renew and start",
+        from_waiting=[JobState.CANCELLED],
+        from_running=[_RUNNING],
+    ),
     Verb.EXPIRE: _edge(_WAITING, [JobState.EXPIRED], "its deadline passed before it could run"),
 }
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_never
 
-from vessel.usage.prices import cost_usd, nano
-
 from vessel.gate.limiter import Charge as GateCharge
 from vessel.gate.limiter import GiveBack, refund, settle
 from vessel.jobs.store import UNKNOWN, Ending
 from vessel.upstream.outcome import UNCOUNTED, Charge, Failure, Outcome, Reason, Success, Usage
+from vessel.usage.prices import cost_usd, nano
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,6 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from vessel.jobs.model import TRANSITIONS
-from vessel.wire import JobState
 from vessel.settings import Settings, env_name
 
 DOCS = Path(__file__).parent
@@ -45,10 +44,10 @@ def _default(name: str, default: object) -> str:
 def state_page() -> str:
     """Make the diagram and the table of a job's states."""
     edges = [
-        f"    {source} --> {target}: {verb}"
+        f"    {source or '[*]'} --> {target}: {verb}"
         for verb, edge in TRANSITIONS.items()
-        for source in sorted(edge.sources) or ["[*]"]
-        for target in sorted(edge.leads(source) if isinstance(source, JobState) else edge.targets)
+        for source in sorted(edge.sources) or [None]
+        for target in sorted(edge.leads(source) if source else edge.targets)
     ]
     rows = [
         f"| {verb} | {', '.join(sorted(edge.sources)) or '-'} | {', '.join(sorted(edge.targets))} | {edge.note} |"

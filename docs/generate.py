@@ -9,8 +9,9 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from vessel.jobs.model import TRANSITIONS
+from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.settings import Settings, env_name
+from vessel.wire import JobState
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`; edit the code it is made of. -->\n"
@@ -41,12 +42,17 @@ def _default(name: str, default: object) -> str:
     return "`./var`" if name == "data_dir" else f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
+def sources_of(edge: Transition) -> list[JobState | None]:
+    """List where an edge starts; None where a job begins."""
+    return [*sorted(edge.sources)] or [None]
+
+
 def state_page() -> str:
     """Make the diagram and the table of a job's states."""
     edges = [
         f"    {source or '[*]'} --> {target}: {verb}"
         for verb, edge in TRANSITIONS.items()
-        for source in sorted(edge.sources) or [None]
+        for source in sources_of(edge)
         for target in sorted(edge.leads(source) if source else edge.targets)
     ]
     rows = [

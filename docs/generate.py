@@ -6,12 +6,15 @@ import ast
 import inspect
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.settings import Settings, env_name
-from vessel.wire import JobState
+
+if TYPE_CHECKING:
+    from vessel.wire import JobState
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`; edit the code it is made of. -->\n"

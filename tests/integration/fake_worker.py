@@ -54,6 +54,12 @@ def failed(_job: Job) -> Final:
     return Final(JobState.FAILED, {"reason": "bad_request", "message": "Groq refused it."})
 
 
+def beat(runner: SyncRunner, door: Door, tiers: Sequence[str]) -> None:
+    """Say that a worker of these tiers lives."""
+    keys = [door.keys.live(tier) for tier in tiers]
+    runner.run(load("heartbeat").call({}, {"worker": "fake", "silent_ms": 60_000}, word, more_keys=keys))
+
+
 class FakeWorker:
     """Serves some tiers while the `with` block lasts; `hold()` lets jobs start but not end."""
 
@@ -103,8 +109,7 @@ class FakeWorker:
                 client.zrem(self.door.keys.live(tier), "fake")
 
     def _beat(self, runner: SyncRunner) -> None:
-        keys = [self.door.keys.live(tier) for tier in self.tiers]
-        runner.run(load("heartbeat").call({}, {"worker": "fake", "silent_ms": 60_000}, word, more_keys=keys))
+        beat(runner, self.door, self.tiers)
 
     def _begin(self, runner: SyncRunner, job_id: str, generation: int, queue: str) -> None:
         held = runner.run(self.door.store.claim(job_id, generation, queue, "fake/1"))

@@ -1,0 +1,149 @@
+"""The client for coroutines: the same verbs on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.fake_worker import FakeWorker, failed
+from tests.waiting import wait_until_async
+from vessel.client import (
+    AsyncGroqClient,
+    InvalidLine,
+    JobFailed,
+    JobNotFound,
+    JobState,
+    NoRedis,
+    NoWorkers,
+    WaitTimeout,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from vessel.settings import Settings
+
+ALL = ("ultra_fast", "balanced", "power", "speed_demon", "compound", "compound_mini")
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[AsyncGroqClient]:
+    """Open a client."""
+    async with AsyncGroqClient(settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def worker(settings: Settings) -> Iterator[FakeWorker]:
+    """Run a worker for all tiers."""
+    with FakeWorker(settings, ALL) as running:
+        yield running
+
+
+async def test_every_verb_answers(client: AsyncGroqClient, worker: FakeWorker) -> None:
+    """The seed's verbs run side by side on one loop."""
+    results = await asyncio.gather(
+        client.query("one", tier="balanced", timeout=20),
+        client.analyze("two", timeout=20),
+        client.generate_code("three", "python", timeout=20),
+        client.research("four", tools=["web_search"], timeout=20),
+        client.execute("five", "print(5)", timeout=20),
+    )
+    assert [result.tier for result in results] == ["balanced", "power", "balanced", "compound", "compound"]
+    assert [str(result) for result in results[:4]] == ["ONE", "TWO", "THREE", "FOUR"]
+    assert len(worker.started) == 5
+
+
+async def test_hundreds_of_calls_share_the_connections(client: AsyncGroqClient, worker: FakeWorker) -> None:
+    """Each coroutine gets its own answer."""
+    prompts = [f"prompt {n}" for n in range(300)]
+    results = await asyncio.gather(*(client.query(prompt, timeout=60) for prompt in prompts))
+    assert [result.text for result in results] == [prompt.upper() for prompt in prompts]
+    assert len(worker.started) == 300
+
+
+async def test_without_any_worker_query_refuses(client: AsyncGroqClient) -> None:
+    """As in the blocking client."""
+    with pytest.raises(NoWorkers):
+        await client.query("hi", timeout=20)
+    assert await client.jobs() == []
+
+
+async def test_a_cancelled_task_cancels_its_job(client: AsyncGroqClient, worker: FakeWorker) -> None:
+    """Who gives up on `query` does not pay for its answer."""
+    worker.hold()
+    task = asyncio.ensure_future(client.query("hi", timeout=20))
+    await wait_until_async(lambda: client.jobs(state="running"))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wait_until_async(lambda: client.jobs(state="cancelled"))
+
+
+async def test_a_timeout_leaves_the_job_alone(client: AsyncGroqClient, worker: FakeWorker) -> None:
+    """Waiting ends, the job does not."""
+    worker.hold()
+    with pytest.raises(WaitTimeout) as ended:
+        await client.query("slow", timeout=0.2)
+    worker.release()
+    assert ended.value.job_id is not None
+    assert (await client.result(ended.value.job_id, timeout=20)).text == "SLOW"
+
+
+async def test_handles_read_wait_and_cancel(client: AsyncGroqClient, settings: Settings) -> None:
+    """A handle does what its blocking namesake does."""
+    handle, other = await client.submit("hi"), await client.submit("ho")
+    assert await handle.state() is JobState.QUEUED
+    assert await other.cancel() == "cancelled"
+    with FakeWorker(settings, ALL):
+        assert (await handle.result(timeout=20)).text == "HI"
+    assert [event.name async for event in handle.events(follow=True)] == ["created", "claimed", "started", "succeeded"]
+    assert (await client.job(handle.id)).tier == handle.tier
+    assert (await (await client.retry(handle.id)).state()) is JobState.QUEUED
+    with pytest.raises(JobNotFound):
+        await client.state("job_none")
+
+
+async def test_many_are_submitted_and_awaited(client: AsyncGroqClient, settings: Settings) -> None:
+    """Endings come as they come, failures as values."""
+    handles = await client.submit_many([{"prompt": f"{n}"} for n in range(100)])
+    with FakeWorker(settings, ALL, failed):
+        endings = [ended async for ended in client.wait(handles, timeout=30)]
+    assert {type(ended) for ended in endings} == {JobFailed}
+    assert {ended.job_id for ended in endings} == {handle.id for handle in handles}
+    with pytest.raises(InvalidLine):
+        await client.submit_many([{}])
+
+
+async def test_the_stack_is_looked_at(client: AsyncGroqClient, worker: FakeWorker) -> None:
+    """Routes, models and tiers are those of the blocking client."""
+    assert (await client.route("hi", tier="power")).tier == "power"
+    assert any(info.served for info in await client.models())
+    assert {line.name for line in await client.tiers() if line.live_workers} == set(worker.tiers)
+
+
+async def test_its_first_use_says_what_is_missing(tmp_path: Path) -> None:
+    """Without a Redis the first call says how to name one."""
+    made = AsyncGroqClient(data_dir=tmp_path)
+    with pytest.raises(NoRedis):
+        await made.query("hi")
+    assert (await made.route("hi")).live_workers is None
+    await made.close()
+
+
+def test_one_client_serves_one_loop_after_the_other(settings: Settings, worker: FakeWorker) -> None:
+    """Scripts call `asyncio.run` more than once; connections belong to a loop."""
+    made = AsyncGroqClient(settings=settings)
+
+    async def ask(prompt: str) -> str:
+        try:
+            return str(await made.query(prompt, timeout=20))
+        finally:
+            await made.close()
+
+    assert [asyncio.run(ask("one")), asyncio.run(ask("two"))] == ["ONE", "TWO"]
+    assert len(worker.started) == 2

@@ -1,0 +1,92 @@
+"""Random interleavings of all verbs on a real server, and planted bugs that show that the machine would find one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.contract.machine import JobMachine
+from vessel.jobs import store
+from vessel.keyspace.script import Script, load
+
+if TYPE_CHECKING:
+    import redis
+
+pytestmark = pytest.mark.redis("valkey", "redis")
+
+FENCE = " or held[2] ~= generation or held[3] ~= owner"
+BUGS: dict[str, dict[str, tuple[str, str]]] = {
+    "no fence at all": {
+        "claim": ("tonumber(held[2]) ~= tonumber(ticket_generation)", "false"),
+        "finish": (" and held[2] == generation and held[3] == owner", ""),
+        "start": (FENCE, ""),
+        "park": (FENCE, ""),
+        "requeue": (FENCE, ""),
+    },
+    "claim takes any ticket": {"claim": ("tonumber(held[2]) ~= tonumber(ticket_generation)", "false")},
+    "finish forgets the lease": {"finish": (" and held[2] == generation and held[3] == owner", "")},
+    "finish overwrites an end": {"finish": ("local used = open and (", "local used = (")},
+    "park forgets the lease": {"park": (FENCE, "")},
+    "claim keeps the generation": {"claim": ("+ 1, 'owner'", "+ 0, 'owner'")},
+    "a late answer is thrown away": {"finish": ("(valid == '1' or owned)", "owned")},
+    "a call is booked at every ending": {
+        "finish": ("redis.call('HSETNX', call.job, 'o:'", "1 + 0 * redis.call('HSETNX', call.job, 'o:'")
+    },
+    "an unknown call is not amended": {
+        "finish": ("elseif was == call.unknown and label ~= call.unknown then", "elseif false then")
+    },
+    "the winner forgets the call in flight": {"finish": ("if not owned then", "if false then")},
+    "rescue books nothing": {"rescue": ("if book_cut(", "if false and book_cut(")},
+    "rescue keeps the generation": {"rescue": ("held[2] + 1", "held[2] + 0")},
+    "rescue takes live leases": {"rescue": ("tonumber(held[3] or 0) > now", "false")},
+    "reissue keeps the generation": {"reissue": ("generation + 1", "generation + 0")},
+    "cancel leaves the wait": {"close": ("redis.call('ZREM', parked, id)", "")},
+    "create forgets its key": {"create": ("if known then", "if false then")},
+}
+
+
+def play(client: redis.Redis, *, examples: int, steps: int, seek: bool = False) -> None:
+    """Run the machine; `seek` stops at the first counterexample without making it smaller."""
+    machine = type("Bound", (JobMachine,), {"client": client})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            derandomize=seek,
+            report_multiple_bugs=False,
+            phases=(Phase.generate,) if seek else (Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_random_work_keeps_every_promise(redis_client: redis.Redis) -> None:
+    """Whatever workers, sweeps and lost messages do, the model and the invariants hold."""
+    play(redis_client, examples=100, steps=50)
+
+
+@pytest.mark.redis("valkey")
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_is_found(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
+    """With a rule of a script taken out the machine comes to a counterexample."""
+    monkeypatch.setattr(store, "load", lambda name: spoilt(load(name), bug))
+    with pytest.raises(AssertionError):
+        play(redis_client, examples=400, steps=50, seek=True)
+
+
+def spoilt(script: Script, bug: str) -> Script:
+    """Take the rule out of the script's text; fail when the text is not there any more."""
+    if script.name not in BUGS[bug]:
+        return script
+    good, bad = BUGS[bug][script.name]
+    assert good in script.text
+    text = script.text.replace(good, bad)
+    return replace(script, text=text, sha=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vessel.jobs.model import Attempt
+
 
 class VesselError(Exception):
     """Vessel could not do what was asked."""
@@ -151,7 +153,7 @@ class JobFailed(VesselError):
     code = "job_failed"
     http_status = 502
 
-    def __init__(self, job_id: str, state: str, reason: str, message: str, attempts: Sequence[object] = ()) -> None:
+    def __init__(self, job_id: str, state: str, reason: str, message: str, attempts: Sequence[Attempt] = ()) -> None:
         """Hold every attempt (model, status, reason, when); the text names the last reason only."""
         self.job_id = job_id
         self.state = state

@@ -9,6 +9,7 @@ from typing import assert_type
 from groq_vessel import (
     AsyncGroqClient,
     AsyncJobHandle,
+    Attempt,
     CodeResult,
     GroqClient,
     GroqCompound,
@@ -56,6 +57,9 @@ def jobs(client: GroqClient) -> None:
     assert_type(handle.events(), Iterator[JobEvent])
     assert_type(client.submit_many([{"prompt": "x"}]), list[JobHandle])
     assert_type(client.wait([handle, handle.id]), Iterator[Result | JobFailed])
+    for ended in client.wait([handle]):
+        if isinstance(ended, JobFailed):
+            assert_type(ended.attempts, tuple[Attempt, ...])
     assert_type(client.jobs(state="failed", since="2h"), list[Job])
     assert_type(client.route("x", context={"requires_tools": True}), RoutePlan)
     client.query([{"role": "user", "content": "x"}], temperature=0.2, max_cost_usd="0.01", extra_body={"top_k": 3})

@@ -6,19 +6,20 @@ model says what each call answers; the invariants say what must hold whatever wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.contract.shadow import Handle, Shadow
 from tests.contract.world import OTHER_TIER, TIER, World, cut, failure, success
 from tests.waiting import wait_until
 from vessel.jobs.record import read_job
 from vessel.jobs.store import MAX_KILLS, MAX_LAPSES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Ending, Final, Held
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import pairs
-from vessel.wire import TERMINAL, JobState
+from vessel.wire import JobState
 
 if TYPE_CHECKING:
     import redis
@@ -35,65 +36,6 @@ SELDOM = st.sampled_from([False, False, False, True])
 """For what ends a job: the longer jobs live, the more can go wrong with them."""
 
 CHARGED = frozenset({JobState.SUCCEEDED, UNKNOWN, ORPHANED})
-
-
-@dataclass
-class Shadow:
-    """What the model believes about a job."""
-
-    id: str
-    has_deadline: bool
-    state: JobState = JobState.QUEUED
-    generation: int = 0
-    owner: str = ""
-    ended_by: str = ""
-    lapsed: bool = False
-    cancel: bool = False
-    kills: int = 0
-    lapses: int = 0
-    queue: str = TIER
-    response: bytes | None = None
-    started: int = 0
-    labels: dict[int, str] = field(default_factory=dict)
-    ledger: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def open(self) -> bool:
-        """Tell whether it has not ended."""
-        return self.state not in TERMINAL
-
-    def end_attempt(self, ending: Ending, label: str) -> None:
-        """Record a call's ending once, and book it once; a guess yields to the truth."""
-        if ending.number and ending.number not in self.labels:
-            self.labels[ending.number] = label
-            if ending.ledger_row and self.ledger.get(ending.number, UNKNOWN) == UNKNOWN:
-                self.ledger[ending.number] = label
-
-    def cut_call(self) -> bool:
-        """Book the call in flight as unknown, if there is one."""
-        flying = bool(self.started) and self.started not in self.labels and self.started not in self.ledger
-        if flying:
-            self.ledger[self.started] = UNKNOWN
-        return flying
-
-    def leave(self, state: JobState) -> None:
-        """Give up the lease."""
-        self.state, self.owner = state, ""
-
-
-@dataclass
-class Handle:
-    """What a worker holds after a claim: maybe stale by now."""
-
-    held: Held
-    ticket: int
-    queue: str
-    attempt: int = 0
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.held.job.id
 
 
 class JobMachine(RuleBasedStateMachine):

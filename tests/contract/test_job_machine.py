@@ -49,6 +49,13 @@ BUGS: dict[str, dict[str, tuple[str, str]]] = {
     "create forgets its key": {"create": ("if known then", "if false then")},
 }
 
+DEEP = {
+    *("park forgets the lease", "an unknown call is not amended", "a late answer is thrown away"),
+    *("cancel leaves the wait", "the winner forgets the call in flight", "rescue keeps the generation"),
+    *("rescue books nothing", "finish forgets the lease"),
+}
+"""Found too, but only after many seconds of search."""
+
 
 def play(client: redis.Redis, *, examples: int, steps: int, seek: bool = False) -> None:
     """Run the machine; `seek` stops at the first counterexample without making it smaller."""
@@ -74,7 +81,7 @@ def test_random_work_keeps_every_promise(redis_client: redis.Redis) -> None:
 
 
 @pytest.mark.redis("valkey")
-@pytest.mark.parametrize("bug", BUGS)
+@pytest.mark.parametrize("bug", [pytest.param(bug, marks=pytest.mark.system if bug in DEEP else ()) for bug in BUGS])
 def test_a_planted_bug_is_found(redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch, bug: str) -> None:
     """With a rule of a script taken out the machine comes to a counterexample."""
     monkeypatch.setattr(store, "load", lambda name: spoilt(load(name), bug))

@@ -1,0 +1,72 @@
+"""What the state machine's model believes about jobs, and what its workers hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tests.contract.world import TIER
+from vessel.jobs.store import UNKNOWN
+from vessel.wire import TERMINAL, JobState
+
+if TYPE_CHECKING:
+    from vessel.jobs.store import Ending, Held
+
+
+@dataclass
+class Shadow:
+    """What the model believes about a job."""
+
+    id: str
+    has_deadline: bool
+    state: JobState = JobState.QUEUED
+    generation: int = 0
+    owner: str = ""
+    ended_by: str = ""
+    lapsed: bool = False
+    cancel: bool = False
+    kills: int = 0
+    lapses: int = 0
+    queue: str = TIER
+    response: bytes | None = None
+    started: int = 0
+    labels: dict[int, str] = field(default_factory=dict)
+    ledger: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def open(self) -> bool:
+        """Tell whether it has not ended."""
+        return self.state not in TERMINAL
+
+    def end_attempt(self, ending: Ending, label: str) -> None:
+        """Record a call's ending once, and book it once; a guess yields to the truth."""
+        if ending.number and ending.number not in self.labels:
+            self.labels[ending.number] = label
+            if ending.ledger_row and self.ledger.get(ending.number, UNKNOWN) == UNKNOWN:
+                self.ledger[ending.number] = label
+
+    def cut_call(self) -> bool:
+        """Book the call in flight as unknown, if there is one."""
+        flying = bool(self.started) and self.started not in self.labels and self.started not in self.ledger
+        if flying:
+            self.ledger[self.started] = UNKNOWN
+        return flying
+
+    def leave(self, state: JobState) -> None:
+        """Give up the lease."""
+        self.state, self.owner = state, ""
+
+
+@dataclass
+class Handle:
+    """What a worker holds after a claim: maybe stale by now."""
+
+    held: Held
+    ticket: int
+    queue: str
+    attempt: int = 0
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self.held.job.id

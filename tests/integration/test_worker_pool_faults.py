@@ -169,7 +169,10 @@ def test_a_worker_whose_loop_ended_leaves_and_returns_its_tickets(broker: Broker
 
 
 def test_a_redis_out_of_memory_does_not_end_the_worker(broker: Broker) -> None:
-    """While Redis refuses writes the worker stays; at most the one ticket popped meanwhile is left to the sweep."""
+    """While Redis refuses writes the worker stays; at most the one ticket popped meanwhile is left to the sweep.
+
+    A refused ack may leave one message behind until its visibility ends: its job has run, so the copy will be dropped.
+    """
     broker.send("sleep-2-x", *[f"noop-{n}" for n in range(10)])
     with Worker(broker, "-Q", "power", "-c", "1") as worker:
         wait_until(lambda: broker.started)
@@ -177,5 +180,6 @@ def test_a_redis_out_of_memory_does_not_end_the_worker(broker: Broker) -> None:
         wait_until(lambda: "maxmemory" in worker.output)
         assert worker.alive
         broker.redis.config_set("maxmemory", 0)
-        wait_until(lambda: broker.quiet() and len(broker.ended) >= 9)
+        wait_until(lambda: not broker.waiting() and len(broker.ended) >= 9)
+        assert broker.unacked() <= 1
         assert worker.alive

@@ -13,9 +13,10 @@ import pytest
 
 from tests.integration.fake_worker import FakeWorker
 from tests.waiting import wait_until
-from vessel.client import GroqClient, JobState
+from vessel.client import GroqClient, JobState, WaitTimeout
 from vessel.embedded import EmbeddedServer
 from vessel.settings import Settings, load_settings
+from vessel.watch.threads import LOOK_AGAIN_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,3 +127,18 @@ def test_a_waiting_call_outlives_a_restart_of_redis(tmp_path: Path) -> None:
         with FakeWorker(settings, ALL):
             assert call.result(60).text == "HI"
     server.stop()
+
+
+def test_two_threads_may_wait_for_the_same_job(settings: Settings, worker: FakeWorker) -> None:
+    """When one of them gives up, the other is still woken by the job's end and not by a later look."""
+    worker.hold()
+    with GroqClient(settings=settings) as client, ThreadPoolExecutor(4) as threads:
+        handle = client.submit("hi", idempotency_key="k")
+        patient = [threads.submit(handle.result, 60), threads.submit(client.result, handle.id, 60)]
+        asking = threads.submit(client.query, "hi", idempotency_key="k", priority="normal", timeout=60)
+        wait_until(lambda: handle.id in client.waiter._waiting)
+        with pytest.raises(WaitTimeout):
+            handle.result(timeout=0.05)
+        worker.release()
+        assert {call.result(LOOK_AGAIN_S / 2).text for call in (*patient, asking)} == {"HI"}
+    assert worker.started == [handle.id]

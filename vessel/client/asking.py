@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vessel.client.carrier import carried, no_worker, outage_of
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
-from vessel.errors import JobNotFound, NoWorkers, WaitTimeout
+from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, WaitTimeout
 from vessel.watch import succeeded
 from vessel.wire import JobState, OnOutage
 
@@ -38,7 +38,7 @@ class Replies(Protocol):
     def reply(self) -> str:
         """Name the stream that a job's end is written to."""
 
-    def register(self, job_id: str) -> None:
+    def register(self, job_id: str) -> object:
         """Expect a job's end."""
 
     def forget(self, job_id: str) -> None:
@@ -102,15 +102,17 @@ class Asking:
 
     def end_of(self, job_id: str, replies: Replies, timeout_s: float | None) -> Steps[Job]:
         """Wait for the end of any job and give it whole. Raises JobNotFound, WaitTimeout."""
-        replies.register(job_id)
-        job = yield from run(self.door.store.read(job_id))
+        store = self.door.store
+        job = yield from run(store.read(job_id))
         if job is None or job.tenant != self.tenant:
-            replies.forget(job_id)
             raise JobNotFound
-        if job.terminal or job.reply != replies.reply:
-            replies.forget(job_id)
         if job.terminal:
             return job
+        if job.reply == replies.reply:
+            replies.register(job_id)  # only now: the tail of one that asks for ended or foreign jobs need not start
+            ended = yield from run(store.peek(job_id))
+            if ended is None or ended.terminal:
+                replies.forget(job_id)
         return (yield from _wait(job_id, timeout_s, timeout_s))
 
     def retry(self, job_id: str, reply: str) -> Steps[Asked]:
@@ -181,5 +183,10 @@ def _wait(job_id: str, timeout_s: float | None, told_s: float | None) -> Steps[J
         raise WaitTimeout(
             f"Job {job_id} did not end within {told_s or 0:g} s; it goes on. Ask again with `vessel wait {job_id}`.",
             job_id=job_id,
+        ) from None
+    except RedisUnreachable:
+        raise RedisUnreachable(
+            f"Redis cannot be reached any more. Job {job_id} was accepted before and goes on once Redis is back; ask "
+            f"again with `vessel wait {job_id}`."
         ) from None
     return job

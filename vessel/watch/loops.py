@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from vessel.errors import JobNotFound, Unreachable, WaitTimeout
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.watch.calls import BLOCK_MS, read_stream
-from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
     from vessel.jobs.model import Job
@@ -32,56 +31,60 @@ class AsyncWaiter:
         self._waiting: dict[str, asyncio.Event] = {}
         self._tail: asyncio.Task[None] | None = None
 
-    def register(self, job_id: str) -> None:
+    def register(self, job_id: str) -> asyncio.Event:
         """Expect a job's end; call it before the job is created with this waiter's `reply`."""
-        self._waiting.setdefault(job_id, asyncio.Event())
         if self._tail is None:
             self._tail = asyncio.get_running_loop().create_task(self._follow())
+        return self._waiting.setdefault(job_id, asyncio.Event())
 
-    def forget(self, job_id: str) -> None:
-        """Stop expecting a job's end."""
-        self._waiting.pop(job_id, None)
+    def forget(self, job_id: str, woken: asyncio.Event | None = None) -> None:
+        """Stop expecting a job's end, or only by this event; another task that waits for it looks and goes on."""
+        found = self._waiting.get(job_id)
+        if found is not None and woken in {None, found}:
+            del self._waiting[job_id]
+            found.set()
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable."""
         woken = self._waiting.get(job_id)
         try:
             async with asyncio.timeout(timeout_s):
-                await (self._wait_foreign(job_id) if woken is None else self._wait_own(job_id, woken))
+                return await (self._wait_foreign(job_id) if woken is None else self._wait_own(job_id, woken))
         except TimeoutError:
             raise WaitTimeout from None
         finally:
-            self.forget(job_id)
+            if woken is not None:
+                self.forget(job_id)
+
+    async def _wait_own(self, job_id: str, woken: asyncio.Event) -> Job:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
+                self.forget(job_id, woken)
+            woken = self.register(job_id)
+            job = await self._read(job_id)
+            if job.terminal:
+                return job
+
+    async def _read(self, job_id: str) -> Job:
         job = await self._runner.run(self._store.read(job_id))
         if job is None:
             raise JobNotFound
         return job
 
-    async def _wait_own(self, job_id: str, woken: asyncio.Event) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
-                return
-            if await self._ended(job_id):
-                return
-
-    async def _wait_foreign(self, job_id: str) -> None:
-        client = connect_async(self._url, blocking_s=BLOCK_MS / 1000)
-        runner, after = AsyncRunner(client), "0"
+    async def _wait_foreign(self, job_id: str) -> Job:
+        runner, after = AsyncRunner(connect_async(self._url, blocking_s=BLOCK_MS / 1000)), "0"
         try:
-            while not await self._ended(job_id):
-                for seen, fields in await runner.run(read_stream(self._keys.events(job_id), after)):
-                    after = seen
-                    if fields["state"] in TERMINAL:
-                        return
+            while True:
+                job = await self._runner.run(self._store.peek(job_id))
+                if job is None:
+                    raise JobNotFound
+                if job.terminal:
+                    return await self._read(job_id)
+                events = await runner.run(read_stream(self._keys.events(job_id), after))
+                after = events[-1][0] if events else after
         finally:
             await runner.close()
-
-    async def _ended(self, job_id: str) -> bool:
-        job = await self._runner.run(self._store.peek(job_id))
-        if job is None:
-            raise JobNotFound
-        return job.terminal
 
     async def _follow(self) -> None:
         runner, after = AsyncRunner(connect_async(self._url, blocking_s=BLOCK_MS / 1000)), "0"

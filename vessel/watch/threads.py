@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from vessel.errors import JobNotFound, Unreachable, WaitTimeout
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.watch.calls import BLOCK_MS, read_stream
-from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
     from vessel.jobs.model import Job
@@ -35,45 +34,50 @@ class Waiter:
         self._tail: threading.Thread | None = None
         self._closed = False
 
-    def register(self, job_id: str) -> None:
+    def register(self, job_id: str) -> threading.Event:
         """Expect a job's end; call it before the job is created with this waiter's `reply`."""
         with self._lock:
-            self._waiting.setdefault(job_id, threading.Event())
             if self._tail is None:
                 self._tail = threading.Thread(target=self._follow, name="vessel-replies", daemon=True)
                 self._tail.start()
+            return self._waiting.setdefault(job_id, threading.Event())
 
-    def forget(self, job_id: str) -> None:
-        """Stop expecting a job's end."""
+    def forget(self, job_id: str, woken: threading.Event | None = None) -> None:
+        """Stop expecting a job's end, or only by this event; another thread that waits for it looks and goes on."""
         with self._lock:
-            self._waiting.pop(job_id, None)
+            found = self._waiting.get(job_id)
+            if found is not None and woken in {None, found}:
+                del self._waiting[job_id]
+                found.set()
 
     def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         woken = self._waiting.get(job_id)
+        if woken is None:
+            return self._wait_foreign(job_id, until)
         try:
-            if woken is None:
-                self._wait_foreign(job_id, until)
-            else:
-                self._wait_own(job_id, woken, until)
+            return self._wait_own(job_id, woken, until)
         finally:
             self.forget(job_id)
+
+    def _wait_own(self, job_id: str, woken: threading.Event, until: float | None) -> Job:
+        while True:
+            if woken.wait(_left(until, LOOK_AGAIN_S)):
+                self.forget(job_id, woken)
+            woken = self.register(job_id)
+            job = self._read(job_id)
+            if job.terminal:
+                return job
+            _check(until)
+
+    def _read(self, job_id: str) -> Job:
         job = self._runner.run(self._store.read(job_id))
         if job is None:
             raise JobNotFound
         return job
 
-    def _wait_own(self, job_id: str, woken: threading.Event, until: float | None) -> None:
-        while not woken.wait(_left(until, LOOK_AGAIN_S)):
-            job = self._runner.run(self._store.peek(job_id))
-            if job is None:
-                raise JobNotFound
-            if job.terminal:
-                return
-            _check(until)
-
-    def _wait_foreign(self, job_id: str, until: float | None) -> None:
+    def _wait_foreign(self, job_id: str, until: float | None) -> Job:
         after = "0"
         client = connect(self._url)
         with contextlib.closing(client):
@@ -83,13 +87,12 @@ class Waiter:
                 if job is None:
                     raise JobNotFound
                 if job.terminal:
-                    return
+                    return self._read(job_id)
                 block = int(min(BLOCK_MS, 1000 * _left(until, BLOCK_MS / 1000)))
                 events = runner.run(read_stream(self._keys.events(job_id), after, block_ms=block))
                 after = events[-1][0] if events else after
-                if any(fields["state"] in TERMINAL for _, fields in events):
-                    return
-                _check(until)
+                if not events:
+                    _check(until)
 
     def _follow(self) -> None:
         after = "0"

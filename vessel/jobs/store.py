@@ -169,7 +169,6 @@ class JobStore:
               book_ms: int) -> Call[Answer]:  # fmt: skip
         """Book and start: answers started, booked, wait, too_large, cancel_requested or superseded."""
         args: dict[str, Arg] = {
-            "id": held.job.id,
             "generation": held.generation,
             "owner": held.owner,
             "attempt": attempt,

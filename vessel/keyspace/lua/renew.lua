@@ -5,8 +5,8 @@
 -- Returns: one word per job: ok, cancel or lost. `held` are triples id, generation, owner.
 local now = now_ms()
 local answers = {}
-for k = 2, #KEYS do
-  local at = 3 + (k - 2) * 3
+for k = MORE_KEYS, #KEYS do
+  local at = MORE_ARGS + (k - MORE_KEYS) * 3
   local held = redis.call('HMGET', KEYS[k], 'state', 'gen', 'owner', 'cancel')
   if among(from, held[1]) and held[2] == ARGV[at + 1] and held[3] == ARGV[at + 2] then
     redis.call('HSET', KEYS[k], 'lease', ms(now + lease_ms))

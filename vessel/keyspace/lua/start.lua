@@ -1,7 +1,7 @@
 -- Admit, charge and write the attempt row: the last step before the bytes leave. All limits or none are charged.
 -- A wait of at most book_ms is booked: charged now (the level goes below zero), to be started at the time returned.
 -- KEYS: job events gate *buckets
--- ARGV: id generation owner attempt row unknown_row booking book_ms from *limits
+-- ARGV: generation owner attempt row unknown_row booking book_ms from *limits
 -- include: record
 -- include: bucket
 -- Returns: {started, now} {booked, wait_ms} {wait, wait_ms, which} {too_large, which} {cancel_requested} {superseded}

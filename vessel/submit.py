@@ -26,7 +26,7 @@ from vessel.routing.router import Route, route
 from vessel.settings import Settings, resolve_redis_url
 from vessel.wire import Policy, Priority, Submission, check_submission
 
-SILENT_MS = 4000
+SILENT_MS = 2000
 """A worker that has not been heard for so long counts as gone."""
 
 TICKETS_PER_MESSAGE = 16

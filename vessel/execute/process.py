@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vessel.jobs.model import Hop
     from vessel.settings import Settings
 
-HEARTBEAT_S = 1.0
+HEARTBEAT_S = 0.5
 RENEW_PART = 3
 """Leases are renewed every third of their length, so that two renewals may be missed."""
 

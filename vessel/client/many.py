@@ -60,8 +60,10 @@ def _write(asking: Asking, chunk: Sequence[Mapping[str, Any]], reply: str, done:
         except (InvalidRequest, NoWorkers) as fault:
             raise InvalidLine(number, fault, ids) from None
     calls = asking.door.create_many(jobs)
-    answers = yield Run([*map(_kept, calls[: len(jobs)]), *calls[len(jobs) :]])
-    accepted: list[Accepted | IdempotencyConflict] = answers[: len(jobs)]
+    accepted: list[Accepted | IdempotencyConflict] = yield Run([*map(_kept, calls[: len(jobs)])])
+    # Not in one pipeline: a Redis that does not know the script yet gets the jobs again after their messages, and a
+    # message that is read before its job exists is dropped.
+    yield Run(calls[len(jobs) :])
     made = [Asked(job.id, job.tier, job.model, job.existing) for job in accepted if not isinstance(job, VesselError)]
     for number, answer in enumerate(accepted, len(done) + 1):
         if isinstance(answer, VesselError):

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.request import Request, urlopen
 
+import groq
+
 from tests.waiting import wait_until
 from vessel.simulator import Simulation, SimulatorConfig, create_app
 
@@ -21,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 MODEL = "openai/gpt-oss-20b"
 START = 1_795_478_400.0
 KEY = "gsk_test"
+GREETING: Any = [{"role": "user", "content": "hello"}]
 
 
 @dataclass
@@ -153,6 +156,36 @@ class Process:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+    def fresh(self) -> Self:
+        """Put it back to its start, once the calls of another test are over."""
+        self.ask("faults", method="DELETE")
+        wait_until(lambda: self.ask("stats")["in_flight"] == 0)
+        self.ask("reset", {})
+        return self
+
+    def client(self, *, timeout: float = 20.0, retries: int = 0, key: str = KEY) -> groq.Groq:
+        """Open the SDK on it."""
+        return groq.Groq(api_key=key, base_url=self.url, max_retries=retries, timeout=timeout)
+
+    def chat(self, *, timeout: float = 20.0, retries: int = 0, **body: Any) -> Any:
+        """Ask once through the SDK."""
+        with self.client(timeout=timeout, retries=retries) as sdk:
+            return sdk.chat.completions.create(**{"model": MODEL, "messages": GREETING} | body)
+
+    def stream(self, *, timeout: float = 20.0) -> list[Any]:
+        """Read a stream to its end through the SDK."""
+        with self.client(timeout=timeout) as sdk:
+            return list(sdk.chat.completions.create(model=MODEL, messages=GREETING, stream=True))
+
+    def fault(self, **rule: Any) -> None:
+        """Give a rule."""
+        self.ask("faults", rule)
+
+    def last_call(self) -> dict[str, Any]:
+        """Wait for the last call to be over and read its line."""
+        wait_until(lambda: self.ask("stats")["in_flight"] == 0 and self.calls())
+        return self.calls()[-1]
 
     def ask(self, path: str, body: Any = None, method: str | None = None) -> Any:
         """Ask its own side."""

@@ -8,7 +8,7 @@ from vessel.cli.answer import result_document
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import emit, moment, say, table, usd
 from vessel.cli.reading import words
-from vessel.client import Attempt, GroqClient, JobFailed, JobState, Result
+from vessel.client import GroqClient, JobFailed, JobState, Result
 
 if TYPE_CHECKING:
     from vessel.client import Job
@@ -158,7 +158,7 @@ def _failure_document(failed: JobFailed) -> dict[str, Any]:
         "job_id": failed.job_id,
         "state": failed.state,
         "error": {"message": failed.message, "type": "job_error", "code": failed.reason, "param": None},
-        "attempts": [a.as_dict() for a in failed.attempts if isinstance(a, Attempt)],
+        "attempts": [a.as_dict() for a in failed.attempts],
     }
 
 

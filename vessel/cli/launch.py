@@ -47,10 +47,13 @@ def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", la
     ]  # fmt: skip
 
 
-def child_environment(redis_url: str, *, groq_url: str | None = None, **more: str) -> Mapping[str, str]:
+def child_environment(
+    redis_url: str, *, base: Mapping[str, str] | None = None, groq_url: str | None = None
+) -> Mapping[str, str]:
     """Build a child's environment; with `groq_url` it talks to a simulator and never sees a real key."""
-    found = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+    given = os.environ if base is None else base
+    found = {name: value for name, value in given.items() if name not in _FOREIGN}
     if groq_url is not None:
         found = {name: value for name, value in found.items() if name not in _KEYS}
         found |= {"GROQ_BASE_URL": groq_url, "GROQ_API_KEY": SIMULATOR_KEY}
-    return found | {"VESSEL_REDIS_URL": redis_url} | more
+    return found | {"VESSEL_REDIS_URL": redis_url}

@@ -34,8 +34,8 @@ def become_worker(tiers: str | None, concurrency: int | None, *, as_json: bool) 
     command = worker_command(names, concurrency=slots, name=f"{names[0]}-{os.getpid()}")
     if as_json:
         emit({"event": "starting", "tiers": list(names), "concurrency": slots, "pid": os.getpid()})
-    more = {"VESSEL_LOG_FORMAT": "json"} if as_json else {}
-    os.execve(command[0], command, dict(child_environment(url, **more)))  # noqa: S606  our own command
+    base = {**os.environ, "VESSEL_LOG_FORMAT": "json"} if as_json else None
+    os.execve(command[0], command, dict(child_environment(url, base=base)))  # noqa: S606  our own command
 
 
 def simulate(

@@ -60,6 +60,8 @@ class Stack:
     redis_url: str
     folder: Path
     log: IO[bytes] | None = None
+    base: Mapping[str, str] | None = None
+    """The environment to start from; ours without one."""
     groq_url: str | None = None
     children: list[Child] = field(default_factory=list)
 
@@ -68,7 +70,7 @@ class Stack:
         url_file = self.folder / "simulator.url"
         url_file.unlink(missing_ok=True)
         command = simulator_command(url_file, latency_scale=latency_scale)
-        child = self._start("simulator", command, child_environment(self.redis_url))
+        child = self._start("simulator", command, child_environment(self.redis_url, base=self.base))
         until = time.monotonic() + READY_S
         while not url_file.exists():
             if not _runs(child) or time.monotonic() > until:
@@ -92,7 +94,7 @@ class Stack:
 
     def environment(self) -> Mapping[str, str]:
         """Build what workers and the scheduler see."""
-        return child_environment(self.redis_url, groq_url=self.groq_url)
+        return child_environment(self.redis_url, base=self.base, groq_url=self.groq_url)
 
     def await_workers(self, groups: Sequence[Sequence[str]], token: str, look: Callable[[], None]) -> None:
         """Wait for a heartbeat of every tier from this stack's own workers; `look` is called meanwhile."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.simulated import MODEL, START, Local
+from tests.simulated import MODEL, ROOT, START, Local
 from vessel.simulator import SimulatorConfig, expected_text, read_scenario
 from vessel.simulator.__main__ import parser
 from vessel.simulator.config import BadConfig
+from vessel.simulator.control import _COMMANDS
+from vessel.simulator.faults import KINDS
+from vessel.simulator.stats import _SHOWN
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,6 +188,20 @@ def test_a_scenario_file_sets_the_beginning(tmp_path: Path) -> None:
     other.write_text("{")
     with pytest.raises(BadConfig, match="neither TOML nor"):
         read_scenario(other)
+
+
+def test_the_documentation_is_true(tmp_path: Path) -> None:
+    """The scenario of docs/simulator.md can be used; every kind, option, field and command stands in it."""
+    text = (ROOT / "docs" / "simulator.md").read_text("utf-8")
+    scenario = tmp_path / "example.toml"
+    scenario.write_text(text.partition("```toml\n")[2].partition("```")[0], "utf-8")
+    sim = Local(**read_scenario(scenario))
+    assert [rule.kind for rule in sim.sim.faults.rules] == ["rate_limit", "reset_mid_body"]
+    options = [name for action in parser()._actions for name in action.option_strings if name not in {"-h", "--help"}]
+    fields = [field.name for field in dataclasses.fields(SimulatorConfig)]
+    commands = [f"/_sim/{name}" for _, name in _COMMANDS]
+    missing = [name for name in [*KINDS, *options, *fields, *commands, *_SHOWN] if name not in text]
+    assert missing == []
 
 
 def test_the_command_line_has_the_promised_options() -> None:

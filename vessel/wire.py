@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, ValidationInfo, field_validator
 
 from vessel.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
 
 class JobState(StrEnum):
@@ -76,7 +79,8 @@ class OnOutage(StrEnum):
     FAIL = "fail"
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
+LONGEST_S = 366 * 86400
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -85,16 +89,19 @@ def parse_duration_s(text: str | float) -> float:
     if isinstance(text, bool):
         raise ValueError("a duration is a number of seconds or a text like 90s, 15m, 2h")  # noqa: TRY004  pydantic turns only ValueError into a field error
     if isinstance(text, (int, float)):
-        total = float(text)
+        total = float(min(text, LONGEST_S + 1))
     else:
         parts = _DURATION.findall(text.strip())
         if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s+", "", text):
             raise ValueError("a duration is a number of seconds or a text like 90s, 15m, 2h")
         total = sum(float(n) * _SECONDS[u or "s"] for n, u in parts)
-    if not (math.isfinite(total) and 0 < total <= 366 * 86400):
+    if not (math.isfinite(total) and 0 < total <= LONGEST_S):
         raise ValueError("a duration lies above 0 and at most 366 days")
     return total
 
+
+LONGEST_NAME = 64
+"""How much of a field's name is repeated in an error."""
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -111,7 +118,7 @@ class Policy(BaseModel):
     deadline: Seconds | None = None
     on_outage: OnOutage = OnOutage.QUEUE
     fallback: Literal["chain", "none"] | tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = "chain"
-    max_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    max_attempts: Annotated[int, Field(strict=True, ge=1, le=20)] = 5
     max_wait: Seconds | None = None
     max_cost_usd: Annotated[Decimal, Field(gt=0)] | None = None
     context: dict[str, Any] = Field(default_factory=dict)
@@ -139,7 +146,15 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    content: Annotated[str | list[dict[str, Any]] | None, Field(validate_default=True)] = None
+
+    @field_validator("content")
+    @classmethod
+    def _present(cls, content: object, info: ValidationInfo) -> object:
+        if content is None and not info.data.get("tool_calls"):
+            raise ValueError("a message has content or tool_calls")
+        return content
 
 
 Number = Annotated[float, Field(strict=True)]
@@ -166,14 +181,6 @@ class ChatRequest(BaseModel):
     reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
     user: str | None = None
 
-    @field_validator("messages")
-    @classmethod
-    def _content_present(cls, messages: list[Message]) -> list[Message]:
-        for index, message in enumerate(messages):
-            if message.content is None and not (message.model_extra or {}).get("tool_calls"):
-                raise ValueError(f"message {index} has neither content nor tool_calls")
-        return messages
-
 
 @dataclass(frozen=True, slots=True)
 class Submission:
@@ -184,11 +191,41 @@ class Submission:
     policy: Policy
 
 
-def _fault(error: ValidationError, prefix: str = "") -> InvalidRequest:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = ".".join([prefix, *map(str, first["loc"])] if prefix else map(str, first["loc"]))
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return InvalidRequest(f"{param or 'body'}: {message}.", param=param or None)
+def _place(error: ErrorDetails, given: object) -> str:
+    """Name where a fault is in what was given; pydantic's names for the branches of a union are left out."""
+    known: list[str] = []
+    for part in error["loc"]:
+        if isinstance(given, Mapping) and (part in given or error["type"] in {"missing", "value_error"}):
+            given = given.get(part)
+        elif isinstance(given, (list, tuple)) and isinstance(part, int) and part < len(given):
+            given = given[part]
+        else:
+            break
+        known.append(str(part)[:LONGEST_NAME])
+    return ".".join(known)
+
+
+def _fault(error: ValidationError, given: object, prefix: str = "") -> InvalidRequest:
+    """Tell the first fault; where a value may be of several kinds, why it is none of them."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    place = _place(errors[0], given)
+    about = [e for e in errors if f"{_place(e, given)}.".startswith(f"{place}.")] if place else errors[:1]
+    told = dict.fromkeys(str(e["msg"]).removeprefix("Value error, ") for e in about[:3])
+    param = ".".join(filter(None, [prefix, place]))
+    return InvalidRequest(f"{param or 'body'}: {'; or: '.join(told)}.", param=param or None)
+
+
+def _half_pair(value: object, place: str = "") -> str | None:
+    """Find the place of a text with half a surrogate pair in it."""
+    if isinstance(value, str):
+        return place if any("\ud800" <= char <= "\udfff" for char in value) else None
+    inner: Iterable[tuple[object, object]] = ()
+    if isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, (list, tuple)):
+        inner = enumerate(value)
+    found = (_half_pair(item, f"{place}.{name}".lstrip(".")) for name, item in inner)
+    return next((path for path in found if path is not None), None)
 
 
 def encode_body(body: Mapping[str, Any]) -> bytes:
@@ -199,10 +236,12 @@ def encode_body(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("The body holds half a surrogate pair, which is not valid Unicode.") from None
+        place = _half_pair(body)
+        text = "half a surrogate pair, which is not valid Unicode."
+        raise InvalidRequest(f"{place or 'The body'} holds {text}", param=place) from None
     except (TypeError, ValueError, RecursionError):
         raise InvalidRequest(
-            "The body holds a value that JSON cannot carry (NaN, infinity, or not a JSON type)."
+            "The body holds a value that JSON cannot carry (NaN, infinity, too deep, or not a JSON type)."
         ) from None
 
 
@@ -211,16 +250,25 @@ def check_submission(body: Mapping[str, Any], policy: Mapping[str, Any] | Policy
 
     Raises InvalidRequest naming the first fault and its parameter; values are never echoed.
     """
+    if not isinstance(body, Mapping):
+        raise InvalidRequest("The body is not a JSON object.")
     plain = {key: value for key, value in body.items() if key != "vessel"}
     given = body.get("vessel") if policy is None else policy
     try:
         request = ChatRequest.model_validate(plain)
     except ValidationError as error:
-        raise _fault(error) from None
+        raise _fault(error, plain) from None
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
+    return Submission(encode_body(plain), request, _check_policy({} if given is None else given))
+
+
+def _check_policy(given: object) -> Policy:
     try:
-        checked = given if isinstance(given, Policy) else Policy.model_validate({} if given is None else given)
+        policy = given if isinstance(given, Policy) else Policy.model_validate(given)
+        encode_body(policy.context)
     except ValidationError as error:
-        raise _fault(error, "vessel") from None
-    return Submission(encode_body(plain), request, checked)
+        raise _fault(error, given, "vessel") from None
+    except InvalidRequest:
+        raise InvalidRequest("vessel.context holds a value that JSON cannot carry.", param="vessel.context") from None
+    return policy

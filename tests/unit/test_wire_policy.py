@@ -202,8 +202,8 @@ def test_another_request_has_another_hash() -> None:
     """Whatever could change the answer or the price changes the hash."""
     bodies: list[dict[str, Any]] = [
         {}, {"seed": 1}, {"seed": 2**70}, {"seed": 2**70 + 1}, {"x": 1}, {"x": 1.0}, {"x": "1"}, {"x": [1]},
-        {"x": True}, {"x": None}, {"x": 0.1 + 0.2}, {"x": 0.3}, {"x": 1e-7}, {"x": "e\u0301"}, {"x": "\u00e9"}, {"x": ""},
-        {"y": ""},
+        {"x": True}, {"x": None}, {"x": 0.1 + 0.2}, {"x": 0.3}, {"x": 1e-7}, {"x": "e\u0301"}, {"x": "\u00e9"},
+        {"x": ""}, {"y": ""},
     ]  # fmt: skip
     policies: list[dict[str, Any]] = [
         {"tier": "power"}, {"context": {"a": 1}}, {"max_cost_usd": "0.1"}, {"max_attempts": 4}, {"fallback": "none"},

@@ -121,6 +121,15 @@ def test_a_cancel_flag_outlives_its_lease(world: World) -> None:
     assert world.start(world.claim(held.job, "w/2")).word == "cancel_requested"
 
 
+def test_a_cancelled_job_does_not_wait_for_its_time(world: World) -> None:
+    """Parked for an hour with the flag set, it is due at once, and its next claim can end it."""
+    held = world.running()
+    world.run(world.store.cancel(held.job))
+    world.park(held, delay_ms=HOUR_MS)
+    job = world.promoted(held.job)
+    assert world.claim(job, "w/2").job.cancel_requested
+
+
 def test_a_cancel_after_the_result_changes_nothing(world: World) -> None:
     """Cancel against finish has one winner: what came first."""
     held = world.started()

@@ -65,7 +65,10 @@ async def _chat(sim: Simulation, exchange: Exchange, call: Call) -> None:
     body = validation.parse(raw)
     call.model = body["model"]
     exchange.gate = sim.gate(call.org, call.model)
-    work = _checked(sim, exchange, call, body)
+    try:
+        work = _checked(sim, exchange, call, body)
+    except RecursionError:
+        raise problems.invalid("The request is nested too deeply") from None
     if work.rule is None:
         await _admitted(sim, exchange, work)
         return

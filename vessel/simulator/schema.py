@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_DEPTH = 12
+DEEPEST = 50
+MOST_ITEMS = 100
+MOST_CHARS = 10_000
+_CHOICES = ("anyOf", "oneOf", "allOf")
+_NAMED = ("properties", "$defs", "definitions")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300  # noqa: PLR2004
+
+
+def _are_words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+_SHAPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (_CHOICES, lambda value: isinstance(value, list) and bool(value), "an array"),
+    (("enum",), lambda value: isinstance(value, list) and bool(value), "an array"),
+    (_NAMED, lambda value: isinstance(value, dict), "an object"),
+    (("minItems", "maxItems", "minLength", "maxLength"), _is_count, "a whole number of at least 0"),
+    (("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _is_number, "a number"),
+    (("required",), _are_words, "an array of strings"),
+    (("$ref", "format"), lambda value: isinstance(value, str), "a string"),
+    (("type",), lambda value: isinstance(value, str) or (_are_words(value) and bool(value)), "a string"),
+)
 _FORMATS = {
     "date": "2026-11-24",
     "date-time": "2026-11-24T00:00:00Z",
@@ -17,7 +49,7 @@ _FORMATS = {
 
 
 def example(schema: Any, mark: str) -> Any:
-    """Return a value for a schema; strings hold `mark` where the schema leaves them free."""
+    """Return a value for a schema that is not malformed; strings hold `mark` where the schema leaves them free."""
     return _value(schema, mark, schema if isinstance(schema, dict) else {}, 0)
 
 
@@ -40,6 +72,26 @@ def lacks_strictness(schema: Any) -> str | None:
     return lacks_strictness([*inner, *definitions])
 
 
+def malformed(schema: Any, depth: int = 0) -> str | None:
+    """Return what makes something no JSON schema, None when it can be filled in."""
+    if isinstance(schema, bool):
+        return None
+    if not isinstance(schema, dict):
+        return "a schema must be an object"
+    if depth > DEEPEST:
+        return "the schema is nested too deeply"
+    for names, fits, wanted in _SHAPES:
+        for name in names:
+            if name in schema and not fits(schema[name]):
+                return f"`{name}` must be {wanted}"
+    inner = [schema["items"]] if "items" in schema else []
+    for name in _CHOICES:
+        inner += schema.get(name, [])
+    for name in _NAMED:
+        inner += schema.get(name, {}).values()
+    return next((found for part in inner if (found := malformed(part, depth + 1))), None)
+
+
 def _value(schema: Any, mark: str, root: dict[str, Any], depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
@@ -53,7 +105,8 @@ def _value(schema: Any, mark: str, root: dict[str, Any], depth: int) -> Any:
     if schema.get("allOf"):
         merged: dict[str, Any] = {}
         for part in schema["allOf"]:
-            merged |= _resolve(str(part["$ref"]), root) if "$ref" in part else part
+            if isinstance(part, dict):
+                merged |= _resolve(str(part["$ref"]), root) if "$ref" in part else part
         return _value(merged, mark, root, depth + 1)
     return _typed(schema, mark, root, depth)
 
@@ -69,7 +122,7 @@ def _typed(schema: dict[str, Any], mark: str, root: dict[str, Any], depth: int) 
             properties = schema.get("properties") or {}
             return {name: _value(sub, mark, root, depth + 1) for name, sub in properties.items()}
         case "array":
-            size = max(int(schema.get("minItems", 1)), min(1, int(schema.get("maxItems", 1))))
+            size = min(MOST_ITEMS, max(schema.get("minItems", 1), min(1, schema.get("maxItems", 1))))
             return [_value(schema.get("items") or {"type": "string"}, mark, root, depth + 1) for _ in range(size)]
         case "integer" | "number":
             return _number(schema, mark, whole=kind == "integer")
@@ -93,8 +146,8 @@ def _number(schema: dict[str, Any], mark: str, *, whole: bool) -> float:
 
 def _string(schema: dict[str, Any], mark: str) -> str:
     text = _FORMATS.get(str(schema.get("format")), f"{mark} simulated")
-    text = text.ljust(int(schema.get("minLength", 0)), ".")
-    return text[: int(schema["maxLength"])] if "maxLength" in schema else text
+    text = text.ljust(min(MOST_CHARS, schema.get("minLength", 0)), ".")
+    return text[: schema["maxLength"]] if "maxLength" in schema else text
 
 
 def _first_real(choices: list[Any]) -> Any:

@@ -7,8 +7,8 @@ gpt-oss runs `browser_search` and `code_interpreter` (tools of the request); com
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
-from urllib.parse import urlsplit
 
 from vessel.simulator.models import Feature, SimModel
 from vessel.simulator.schema import example
@@ -113,5 +113,5 @@ def _urls(body: dict[str, Any]) -> list[str]:
     domains = settings.get("include_domains") or ["example.org", "example.com", "example.net"]
     excluded = set(settings.get("exclude_domains") or [])
     kept = [domain for domain in domains if domain not in excluded] or ["example.edu"]
-    hosts = [urlsplit(f"//{domain}").netloc.replace("*", "www") for domain in kept]
+    hosts = [re.sub(r"[^A-Za-z0-9.-]", "", domain.replace("*", "www")) for domain in kept]
     return [f"https://{hosts[number % len(hosts)]}/simulated/{number + 1}" for number in range(_RESULTS)]

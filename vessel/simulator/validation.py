@@ -9,7 +9,7 @@ from vessel.simulator.completion import bound
 from vessel.simulator.message_rules import check_messages
 from vessel.simulator.models import Feature, SimModel
 from vessel.simulator.problems import Problem, invalid
-from vessel.simulator.schema import lacks_strictness
+from vessel.simulator.schema import lacks_strictness, malformed
 from vessel.simulator.tokens import count_prompt
 from vessel.simulator.tools import BUILTIN
 
@@ -61,6 +61,7 @@ def check(body: dict[str, Any], model: SimModel) -> int:
     check_messages(body["messages"], model)
     _check_numbers(body, model)
     _check_switches(body)
+    _check_objects(body)
     if body.get("tools") is not None or body.get("tool_choice") is not None or "compound_custom" in body:
         _check_tools(body, model)
     if body.get("response_format") is not None:
@@ -136,6 +137,23 @@ def _check_switches(body: dict[str, Any]) -> None:
         raise invalid("'user' : value must be a string", "user")
 
 
+def _check_objects(body: dict[str, Any]) -> None:
+    for name in ("stream_options", "search_settings", "compound_custom"):
+        if body.get(name) is not None and not isinstance(body[name], dict):
+            raise invalid(f"'{name}' : value must be an object", name)
+    settings, custom = body.get("search_settings") or {}, body.get("compound_custom") or {}
+    for name in ("include_domains", "exclude_domains"):
+        _words(f"search_settings.{name}", settings.get(name))
+    if not isinstance(custom.get("tools") or {}, dict):
+        raise invalid("'compound_custom.tools' : value must be an object", "compound_custom")
+    _words("compound_custom.tools.enabled_tools", (custom.get("tools") or {}).get("enabled_tools"))
+
+
+def _words(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, list) and all(isinstance(word, str) for word in value)):
+        raise invalid(f"'{name}' : value must be an array")
+
+
 def _check_tools(body: dict[str, Any], model: SimModel) -> None:
     tools = body.get("tools") or []
     if not isinstance(tools, list):
@@ -149,9 +167,10 @@ def _check_tools(body: dict[str, Any], model: SimModel) -> None:
     choice = body.get("tool_choice")
     if isinstance(choice, str) and choice not in {"none", "auto", "required"}:
         raise invalid("Only allowed string values for 'tool_choice' are none, auto, and required")
-    if isinstance(choice, dict) and choice.get("type") == "function":
+    if choice is not None and not isinstance(choice, str):
         names = [tool["function"]["name"] for tool in tools if tool["type"] == "function"]
-        if (choice.get("function") or {}).get("name") not in names:
+        function = choice.get("function") if isinstance(choice, dict) else None
+        if not isinstance(function, dict) or function.get("name") not in names:
             raise invalid("requested tool does not exist")
     if choice == "required" and not tools:
         raise invalid("tool_choice is required, but no tools are specified", "tool_choice")
@@ -159,13 +178,17 @@ def _check_tools(body: dict[str, Any], model: SimModel) -> None:
 
 def _check_tool(index: int, tool: Any, model: SimModel) -> None:
     kind = tool.get("type") if isinstance(tool, dict) else None
-    if kind == "function":
+    if isinstance(tool, dict) and kind == "function":
         function = tool.get("function")
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise invalid(f"'tools.{index}.function' : property 'name' is missing", "tools")
+        if function.get("parameters") is not None and (wrong := malformed(function["parameters"])):
+            raise invalid(
+                f"invalid JSON schema for tool {function['name']}, tools[{index}].function.parameters: {wrong}"
+            )
         if Feature.TOOLS not in model.features:
             raise invalid("`tool calling` is not supported with this model", "tools")
-    elif kind not in BUILTIN:
+    elif not isinstance(kind, str) or kind not in BUILTIN:
         raise invalid(f"'tools.{index}.type' : value is not one of the allowed values ['function']", "tools")
     elif Feature.BUILTIN not in model.features:
         raise invalid(f"`{kind}` is not supported with this model", "tools")
@@ -173,7 +196,7 @@ def _check_tool(index: int, tool: Any, model: SimModel) -> None:
 
 def _check_format(body: dict[str, Any], wanted: Any, model: SimModel) -> None:
     kind = wanted.get("type") if isinstance(wanted, dict) else None
-    if kind not in {"text", "json_object", "json_schema"}:
+    if not isinstance(kind, str) or kind not in {"text", "json_object", "json_schema"}:
         wrong = "'response_format.type' : value is not one of the allowed values ['text' 'json_object' 'json_schema']"
         raise invalid(f"'response_format' : one of the following must be satisfied[({wrong})]", "response_format")
     if kind == "text":
@@ -198,6 +221,8 @@ def _check_schema(wanted: Any, model: SimModel) -> None:
         raise invalid("'response_format.json_schema' : property 'name' is missing", "response_format")
     if not isinstance(wanted.get("schema"), dict):
         raise invalid("'response_format.json_schema' : property 'schema' is missing", "response_format")
+    if wrong := malformed(wanted["schema"]):
+        raise invalid(f"invalid JSON schema for response_format: '{name}': /: {wrong}", "response_format")
     if not wanted.get("strict"):
         return
     if Feature.STRICT not in model.features:
@@ -212,7 +237,7 @@ def _check_reasoning(body: dict[str, Any], model: SimModel) -> None:
         raise _bad_effort(model)
     if style is None:
         return
-    if style not in {"hidden", "raw", "parsed"}:
+    if style not in ("hidden", "raw", "parsed"):
         text = "value is not one of the allowed values ['hidden' 'raw' 'parsed']"
         raise invalid(f"'reasoning_format' : {text}", "reasoning_format")
     if body.get("include_reasoning") is not None:

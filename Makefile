@@ -11,7 +11,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench docs clean
+.PHONY: help demo test test-system check bench docs clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed -n '1,/^Stamps/{/^Stamps/!p;}'
@@ -38,6 +38,9 @@ demo: $(RUN)
 
 test: $(DEV)
 	@$(BIN)/python -m pytest
+
+test-system: $(DEV)
+	@$(BIN)/python -m pytest -m system --timeout 1800
 
 check: $(DEV)
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ."; exit 1; }

@@ -29,13 +29,26 @@ SEEN = Seen(2, 1, 10, 20, 0, Decimal("0.001"))
 
 def _result(text: str, model: str = "openai/gpt-oss-120b", finish: str = "stop") -> Result:
     response = {"choices": [{"message": {"content": text}, "finish_reason": finish}]}
-    return Result(
-        Job(
-            id="job_1", state=JobState.SUCCEEDED, generation=1, tenant="default", priority=Priority.NORMAL,
-            tier="power", model=model, hops=(Hop(model, "power"),), hop=0, policy={}, reasons=(), created_at=0, updated_at=0,
-            estimated_tokens=1, prompt_bytes=1, response=json.dumps(response).encode(), served_model=model,
-        )
-    )  # fmt: skip
+    job = Job(
+        id="job_1",
+        state=JobState.SUCCEEDED,
+        generation=1,
+        tenant="default",
+        priority=Priority.NORMAL,
+        tier="power",
+        model=model,
+        hops=(Hop(model, "power"),),
+        hop=0,
+        policy={},
+        reasons=(),
+        created_at=0,
+        updated_at=0,
+        estimated_tokens=1,
+        prompt_bytes=1,
+        response=json.dumps(response).encode(),
+        served_model=model,
+    )
+    return Result(job)
 
 
 def _done(asked: str = "qwen/qwen3.8-27b", text: str | None = None, **fields: Any) -> Done:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from vessel.cli import reading
 from vessel.cli.commands import options
 from vessel.cli.faults import BadUse
 from vessel.cli.reading import context, lines, prompt_text, request_line, words
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _stdin(monkeypatch: pytest.MonkeyPatch, raw: bytes) -> None:
-    monkeypatch.setattr(reading.sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
 
 
 def test_a_text_is_taken_as_it_is() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vessel.errors import Unreachable
-from vessel.keyspace.script import Call, load
+from vessel.keyspace.script import Call, Script
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class Spool:
             raise TypeError("only script calls can be replayed")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         parts = [base64.b64encode(p if isinstance(p, bytes) else str(p).encode()).decode() for p in call.command[2:]]
-        text = json.dumps({"script": call.script.name, "parts": parts})
+        # With its script's text: the version that replays it may give the same arguments another order.
+        text = json.dumps({"script": call.script.name, "text": call.script.text, "parts": parts})
         target = self.folder / f"{name.replace('/', '-')}.json"
         partial = target.with_suffix(".partial")
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
@@ -62,20 +64,43 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def waiting(self) -> Iterator[Path]:
         """Name the files that wait for Redis."""
         return iter(sorted(self.folder.glob("*.json")) if self.folder.is_dir() else [])
 
     async def replay(self, runner: AsyncRunner) -> int:
-        """Offer every kept call to Redis again; taken ones are deleted. Returns how many were taken."""
+        """Offer every kept call to Redis again; taken ones are deleted. Returns how many were taken.
+
+        A file that cannot be read is set aside as `.broken`, so that it does not stand before the others. Raises
+        RedisUnreachable or RedisRefused; what was not taken stays.
+        """
         taken = 0
         for path in self.waiting():
-            kept = json.loads(path.read_text("utf-8"))
-            script = load(kept["script"])
-            parts = [base64.b64decode(p) for p in kept["parts"]]
-            await runner.run(Call(("EVALSHA", script.sha, *parts), lambda raw: raw, script))
+            try:
+                call = _read(path)
+            except FileNotFoundError:  # another process of this folder was faster
+                continue
+            except (ValueError, LookupError, TypeError):
+                path.replace(path.with_suffix(".broken"))
+                log.error("spool.broken", file=path.name)  # noqa: TRY400  a traceback could hold the answer
+                continue
+            await runner.run(call)
             path.unlink(missing_ok=True)
             taken += 1
-            log.info("spool.replayed", script=script.name)
+            log.info("spool.replayed", file=path.name)
         return taken
+
+
+def _read(path: Path) -> Call[object]:
+    kept = json.loads(path.read_text("utf-8"))
+    text = str(kept["text"])
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    parts = [base64.b64decode(p) for p in kept["parts"]]
+    script = Script(str(kept["script"]), (), (), open_keys=True, open_args=True, text=text, sha=sha)
+    return Call(("EVALSHA", sha, *parts), lambda raw: raw, script)

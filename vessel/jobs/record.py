@@ -63,8 +63,8 @@ class NewJob:
 
 
 def dump(value: object) -> str:
-    """Write a small value of ours as compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+    """Write a small value of ours as compact JSON; escaped, as a policy may hold half a surrogate pair."""
+    return json.dumps(value, separators=(",", ":"), default=str)
 
 
 def _text(record: Mapping[str, bytes], name: str) -> str:

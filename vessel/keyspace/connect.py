@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from vessel.errors import RedisRefused, RedisUnreachable, VesselError
+from vessel.errors import RedisRefused, RedisUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,7 +161,11 @@ class AsyncRunner:
     async def _flush(self, batch: list[tuple[Call[Any], asyncio.Future[Any]]]) -> None:
         try:
             raw = await self._pipeline([call for call, _ in batch])
-        except (RedisError, OSError, VesselError) as error:
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever
             raw = [as_vessel_error(error)] * len(batch)
         for (_, future), value in zip(batch, raw, strict=True):
             if future.done():

@@ -1,0 +1,131 @@
+"""The spool keeps what Redis did not take, whole and private, and no bad file stands before the others."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contract.world import World, success
+from vessel.errors import RedisUnreachable
+from vessel.execute.persist import Spool, persist
+from vessel.keyspace.connect import AsyncRunner
+from vessel.keyspace.script import command, word
+from vessel.wire import JobState
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.conftest import RedisServer
+
+pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
+
+
+@pytest.fixture
+async def runner(redis_server: RedisServer) -> AsyncIterator[AsyncRunner]:
+    """Give an async runner of the world's server."""
+    runner = AsyncRunner(redis_server.async_client())
+    yield runner
+    await runner.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    """Give an empty spool."""
+    return Spool(tmp_path / "spool")
+
+
+async def test_a_kept_answer_is_delivered_once_and_byte_for_byte(
+    world: World, runner: AsyncRunner, spool: Spool
+) -> None:
+    """Any bytes survive the disk; a delivered file is gone."""
+    held, answer = world.started(), b'{"text":"\xff\x00 \\u0000 gr\xc3\xbc\xc3\x9fe"}'
+    spool.keep(world.store.finish(held, *success(answer=answer)), f"{held.job.id}/1")
+
+    assert await spool.replay(runner) == 1
+    assert await spool.replay(runner) == 0
+    job = world.job(held.job.id)
+    assert (job.state, job.response) == (JobState.SUCCEEDED, answer)
+
+
+async def test_only_its_owner_may_read_the_spool(world: World, spool: Spool) -> None:
+    """Its files hold answers."""
+    spool.keep(world.store.finish(world.started(), *success()), "a")
+
+    assert [path.stat().st_mode & 0o077 for path in (spool.folder, *spool.waiting())] == [0, 0]
+
+
+async def test_the_script_of_the_version_that_kept_it_is_replayed(
+    world: World, runner: AsyncRunner, spool: Spool
+) -> None:
+    """After an update the arguments may stand in another order, so the script travels with them."""
+    held = world.started()
+    spool.keep(world.store.finish(held, *success()), "a")
+    (path,) = spool.waiting()
+    kept = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(kept | {"text": "return redis.call('SET', 'old:version', ARGV[1])"}), "utf-8")
+
+    await spool.replay(runner)
+
+    assert world.client.getdel("old:version") == held.job.id.encode()
+    assert world.job(held.job.id).state is JobState.RUNNING
+    world.finish(held, success())
+
+
+async def test_a_broken_file_is_set_aside(world: World, runner: AsyncRunner, spool: Spool) -> None:
+    """The files behind it are delivered, and it stays for whoever looks for it."""
+    held = world.started()
+    spool.keep(world.store.finish(held, *success()), "b")
+    (spool.folder / "a.json").write_text('{"script": "fin', "utf-8")
+
+    assert await spool.replay(runner) == 1
+    assert [path.name for path in spool.folder.iterdir()] == ["a.broken"]
+
+
+async def test_what_is_not_taken_stays(world: World, spool: Spool) -> None:
+    """A Redis that is still away costs nothing but another try."""
+
+    class Away:
+        async def run(self, _call: object) -> None:
+            raise RedisUnreachable
+
+    spool.keep(world.store.finish(world.started(), *success()), "a")
+    with pytest.raises(RedisUnreachable):
+        await spool.replay(Away())  # type: ignore[arg-type]  # a runner without a server
+
+    assert len(list(spool.waiting())) == 1
+
+
+async def test_patience_ends(runner: AsyncRunner) -> None:
+    """A call is repeated through an outage and given up when its patience is over."""
+    tries: list[int] = []
+
+    class Flaky:
+        async def run(self, call: object) -> object:
+            tries.append(1)
+            if len(tries) < 2:
+                raise RedisUnreachable
+            return await runner.run(call)  # type: ignore[arg-type]  # what persist was given
+
+    echo = command("ECHO", "heard", parse=word)
+    assert await persist(Flaky(), echo) == "heard"  # type: ignore[arg-type]  # a runner with an outage
+    tries.clear()
+    with pytest.raises(RedisUnreachable):
+        await persist(Flaky(), echo, patience_s=0)  # type: ignore[arg-type]  # a runner with an outage
+    assert len(tries) == 1
+
+
+def test_a_plain_command_cannot_be_kept(spool: Spool) -> None:
+    """Only scripts are safe to repeat."""
+    with pytest.raises(TypeError):
+        spool.keep(command("INCR", "x", parse=word), "a")
+
+
+async def test_a_call_that_cannot_be_sent_fails_and_hangs_nobody(runner: AsyncRunner) -> None:
+    """Text that has no bytes is an error for whoever waits for that round trip, and the next one works."""
+    with pytest.raises(UnicodeEncodeError):
+        await runner.run(command("ECHO", "\ud800", parse=word))
+
+    assert await runner.run(command("ECHO", "heard", parse=word)) == "heard"

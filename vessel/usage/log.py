@@ -62,7 +62,7 @@ class UsageLog:
         return len(found) == PAGE
 
     async def rebuild(self, runner: AsyncRunner) -> bool:
-        """Rebuild the file from Redis, which decides. False: another writer is at it, nothing was changed."""
+        """Rebuild our lines from Redis, which decides. False: another writer is at it, nothing was changed."""
         with self._locked() as file:
             if file is None:
                 return False
@@ -70,10 +70,14 @@ class UsageLog:
         return True
 
     async def _rebuild(self, runner: AsyncRunner) -> None:
-        """Write the whole ledger to a new file and put it in place of the old one, whose lock is held."""
+        """Write what is not ours and the whole ledger to a new file, and put it in place of the old one.
+
+        The old file's lock is held.
+        """
         partial = self.path.with_name(f"{self.path.name}.rebuild")
         after = ""
         with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
+            file.writelines(_foreign(self.path))
             while found := await runner.run(entries(self.ledger, after)):
                 _append(file, found)
                 after = found[-1][0]
@@ -117,6 +121,12 @@ def _last_entry(lines: bytes) -> str:
             except (ValueError, KeyError, TypeError):
                 continue
     return ""
+
+
+def _foreign(path: Path) -> Iterator[bytes]:
+    """Read the whole lines that another program wrote, as the seed's own: Redis could not give them again."""
+    with path.open("rb") as file:
+        yield from (line for line in file if b'"entry"' not in line and line.endswith(b"\n"))
 
 
 def _append(file: IO[bytes], found: Iterable[Entry]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from vessel.execute.persist import Spool
 from vessel.jobs.store import Answer
 from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.names import TTL_CLASSES, Life, family
-from vessel.maintain import Sweeper, reconcile
+from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import RedisServer
     from vessel.jobs.model import Job
+    from vessel.upstream.groq import GroqUpstream
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 
@@ -265,8 +266,7 @@ async def test_an_ended_job_leaves_nothing_behind(world: World, sweeper: Sweeper
     world.client.delete(world.keys.queue(TIER), world.keys.leases)
 
     async def pruned() -> bool:
-        sweeper._next.clear()
-        await sweeper._prune()
+        await sweeper.prune()
         return not world.client.exists(world.keys.index)
 
     await wait_until_async(pruned)
@@ -274,6 +274,35 @@ async def test_an_ended_job_leaves_nothing_behind(world: World, sweeper: Sweeper
     assert left <= {"ledger"}, left
     assert TTL_CLASSES["ledger"].life is Life.PERMANENT
     assert len(world.ledger()) == 3
+
+
+async def test_pruning_passes_over_old_jobs_that_are_kept(
+    world: World, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many old jobs are still open, all entries behind them whose record has gone are dropped."""
+    monkeypatch.setattr(sweep, "PRUNE_AT_ONCE", 3)
+    kept = [world.queued().id for _ in range(4)]
+    world.client.zadd(world.keys.index, dict.fromkeys(kept, 1) | {f"job_gone{n}": 2 for n in range(20)})
+    await sweeper.prune()
+    assert sorted(world.client.zrange(world.keys.index, 0, -1)) == sorted(i.encode() for i in kept)
+
+
+async def test_a_model_seen_gone_while_the_list_comes_counts_as_gone(
+    world: World, door: Door, runner: AsyncRunner, tmp_path: Path
+) -> None:
+    """The list is as old as its question: what was learnt since is newer."""
+    noted = world.keys.models
+
+    class Listing:
+        async def list_models(self) -> tuple[dict[str, Any], ...]:
+            ticked(world)
+            world.client.hset(noted, "gone:a", world.now_ms())
+            return ({"id": "a"}, {"id": "b"}, {"id": "c", "active": False})
+
+    asking = Sweeper(door, runner, worker="s", spool=Spool(tmp_path), upstream=cast("GroqUpstream", Listing()))
+    await asking.refresh_models()
+    seen = await runner.run(door.availability())
+    assert (seen.listed, seen.gone) == (frozenset("ab"), frozenset("a"))
 
 
 def leaky(world: World) -> Any:

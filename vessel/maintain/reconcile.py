@@ -16,6 +16,8 @@ from vessel.keyspace.script import command, word
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from vessel.keyspace.connect import AsyncRunner
     from vessel.submit import Door
 
@@ -61,14 +63,13 @@ class Reconciler:
         if not waiting:
             self._suspects.clear()
             return
-        in_hand = await self._in_hand()
         suspects: set[Suspect] = set()
         for queue, found in waiting.items():
             oldest_in_list = await self._next_in_list(queue, now)
-            for job_id, issued in found:
-                held = job_id in in_hand and now - issued < HELD_AT_MOST_MS
-                if issued < oldest_in_list and not held:
-                    suspects.add(Suspect(queue, job_id, issued))
+            suspects |= {Suspect(queue, job_id, issued) for job_id, issued in found if issued < oldest_in_list}
+        # Lists first: a message that left its list before is in a worker's hands by now, or claimed.
+        in_hand = await self._in_hand() if suspects else frozenset()
+        suspects = {s for s in suspects if s.job_id not in in_hand or now - s.issued >= HELD_AT_MOST_MS}
         await self._reissue(sorted(suspects & self._suspects))
         self._suspects = suspects - self._suspects
 
@@ -98,7 +99,7 @@ class Reconciler:
         )
         return min((int(at) for at in created if at), default=0)
 
-    async def _in_hand(self) -> set[str]:
+    async def _in_hand(self) -> AbstractSet[str]:
         """Name the jobs whose message some worker has taken and not acknowledged."""
         held = await self.runner.run(command("HVALS", self.keys.unacked, parse=list))
         found: set[str] = set()

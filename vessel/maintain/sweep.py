@@ -48,8 +48,14 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
+        # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
+        await asyncio.gather(
+            self._keep(self.tick), self._keep(self._replay, self._write_usage, self._refresh_models, self._prune)
+        )
+
+    async def _keep(self, *steps: Callable[[], Awaitable[object]]) -> None:
         while True:
-            for step in (self.tick, self._replay, self._write_usage, self._refresh_models, self._prune):
+            for step in steps:
                 await self._guard(step)
             await asyncio.sleep(TICK_S * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
 
@@ -118,25 +124,30 @@ class Sweeper:
         """Fetch the list now; when the upstream does not give it, the last one stays and it is asked again soon."""
         if self.upstream is None:
             return
+        # Read before the list is asked for: a model that is seen gone while it comes counts as gone.
+        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
         models = await self.upstream.list_models()
         if isinstance(models, Failure):
             self._next["models"] = asyncio.get_running_loop().time() + 5.0
             log.warning("models.not_listed", reason=str(models.reason), status=models.status)
             return
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
         listed = json.dumps(sorted(str(m["id"]) for m in models if m.get("active", True)))
         await self.runner.run(command("HSET", self.keys.models, "listed", listed, "fetched_at", now, parse=word))
 
     async def _prune(self) -> None:
-        """Drop index entries whose record has gone by its TTL."""
-        if not self._due("prune", PRUNE_EVERY_S):
-            return
+        if self._due("prune", PRUNE_EVERY_S) and await self._holds("prune", PRUNE_EVERY_S / 2):
+            await self.prune()
+
+    async def prune(self) -> None:
+        """Drop every index entry whose record has gone by its TTL; one whose job is still kept is passed over."""
         now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
         horizon = now - int(self.door.settings.result_ttl * 1000)
-        old = command("ZRANGE", self.keys.index, "-inf", horizon, "BYSCORE", "LIMIT", 0, PRUNE_AT_ONCE,
-                      parse=lambda raw: [word(i) for i in raw])  # fmt: skip
-        ids = await self.runner.run(old)
-        alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
-        await self.runner.run_all(
-            [self._forget(self.keys.index, i) for i, there in zip(ids, alive, strict=True) if not there]
-        )
+        kept, page = 0, PRUNE_AT_ONCE
+        while page == PRUNE_AT_ONCE:
+            old = command("ZRANGE", self.keys.index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
+                          parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+            ids = await self.runner.run(old)
+            alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
+            gone = [i for i, there in zip(ids, alive, strict=True) if not there]
+            await self.runner.run_all([self._forget(self.keys.index, i) for i in gone])
+            kept, page = kept + len(ids) - len(gone), len(ids)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.world import HOUR_MS, OTHER_TIER, SLOW_MS, TIER, World, charges, success
+from tests.contract.world import HOUR_MS, OTHER_TIER, SLOW_MS, TIER, World, charges, cut, success
 from tests.waiting import wait_until
 from vessel.jobs.store import NO_ATTEMPT, Answer, Ending, Final
 from vessel.keyspace.script import load, word
@@ -111,6 +111,15 @@ def test_a_running_job_learns_of_its_cancel(world: World) -> None:
     assert world.job(held.job.id).attempts == ()
     ended = world.finish(held, (NO_ATTEMPT, Final(JobState.CANCELLED)))
     assert ended == Answer("finished", JobState.CANCELLED)
+
+
+def test_a_job_that_was_cancelled_while_it_ran_does_not_wait_out_its_park(world: World) -> None:
+    """A flagged job whose call wants a long wait is promoted at once, so that its next claim ends it."""
+    held = world.started()
+    world.run(world.store.cancel(held.job))
+    world.park(held, cut(), delay_ms=HOUR_MS)
+    assert world.run(world.store.promote(world.job(held.job.id))).word == "done"
+    assert world.claim(held.job).job.cancel_requested
 
 
 def test_a_cancel_flag_outlives_its_lease(world: World) -> None:

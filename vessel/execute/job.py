@@ -35,6 +35,8 @@ BOOK_MS = {Priority.INTERACTIVE: 2000, Priority.NORMAL: 1000, Priority.BATCH: 25
 MAX_PARK_MS = 60_000
 """A quota wait is looked at again at least this often: limits and holds change."""
 
+_CANCELLED = Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything more was sent.")
+
 log = get_logger(__name__)
 
 
@@ -80,7 +82,9 @@ class JobRun:
         return await self._follow(self._decide(outcome), outcome, planned.call)
 
     def _refuse(self) -> Fail | None:
-        """Say what ends the job before anything more is sent: its deadline, or calls cut by dying workers."""
+        """Say what ends the job before anything more is sent: a cancel, its deadline, or calls cut by dying workers."""
+        if self.job.cancel_requested:
+            return _CANCELLED
         if self.job.deadline_at is not None and self.executor.now_ms() >= self.job.deadline_at:
             return Fail(JobState.EXPIRED, "deadline", "Its deadline passed while it waited. Give a longer deadline.")
         if self.job.counted_attempts >= self.policy.max_attempts:
@@ -143,8 +147,8 @@ class JobRun:
         if self.executor.draining:
             return await self._release(())
         answer = await self._start(call)
-        if answer.word == "booked":
-            booking = tuple(GiveBack(c.bucket, c.cost) for c in call.charges)
+        booking = tuple(GiveBack(c.bucket, c.cost) for c in call.charges)
+        while answer.word == "booked":
             self.ended = Ending(0, "", "", give_back=booking)
             if await self.executor.sleep_unless_draining(float(answer.detail) / 1000):
                 return await self._release(booking)
@@ -158,7 +162,7 @@ class JobRun:
             case "started" | "superseded":
                 return None if answer.word == "started" else answer.word
             case "cancel_requested":
-                return Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything was sent.")
+                return _CANCELLED
             case "wait":
                 if not answer.limit:
                     self.executor.note_blocked(call.model.id, float(answer.detail))

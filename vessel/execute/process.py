@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from vessel.dispatch.queues import queues_of
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
 from vessel.execute.persist import Spool, persist
@@ -68,9 +67,13 @@ class Executor:
         executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
         sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
-        # Before this worker counts as alive: routing is to know what is served.
-        await sweeper.refresh_models()
-        await executor._beat()
+        try:
+            # Before this worker counts as alive: routing is to know what is served.
+            await sweeper.refresh_models()
+            await executor._beat()
+        except BaseException:
+            await executor._disconnect()
+            raise
         executor._background = [
             asyncio.ensure_future(executor._repeat(executor._beat, HEARTBEAT_S)),
             asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
@@ -79,9 +82,13 @@ class Executor:
         return executor
 
     async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:
-        """Claim and run the jobs of one message; raises only when Redis stays away."""
-        answers = await asyncio.gather(*(self._one(job_id, generation, queue) for job_id, generation in tickets))
-        return [answer for answer in answers if answer]
+        """Claim and run the jobs of one message; the first error is raised once all of them have ended."""
+        runs = [self._one(job_id, generation, queue) for job_id, generation in tickets]
+        answers = await asyncio.gather(*runs, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, dict)]
 
     async def _one(self, job_id: str, generation: int, queue: str) -> dict[str, object] | None:
         async with self._slots:
@@ -118,13 +125,20 @@ class Executor:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
         try:
-            await self.runner.run_all(names)
+            await self._leave()
         except VesselError:
             log.warning("worker.leave_unsaid", worker=self.worker)
+        await self._disconnect()
+
+    async def _disconnect(self) -> None:
         await self.upstream.close()
         await self.runner.close()
+
+    async def _leave(self) -> None:
+        """Stop counting as alive, so that no work is sent to a tier that nobody else serves."""
+        names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
+        await self.runner.run_all(names)
 
     def now_ms(self) -> int:
         """Return Redis' time as last seen, carried on by this process' monotonic clock."""
@@ -164,6 +178,9 @@ class Executor:
                 log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)  # noqa: TRY400  no texts
 
     async def _beat(self) -> None:
+        if self.draining:
+            await self._leave()
+            return
         beat = load("heartbeat").call(
             {}, {"worker": self.worker, "silent_ms": 10 * SILENT_MS}, word,
             more_keys=[self.keys.live(tier) for tier in self.tiers],
@@ -180,8 +197,3 @@ class Executor:
         for run, answer in zip(runs, answers, strict=True):
             if answer == "cancel":
                 run.cancel()
-
-    @property
-    def queues(self) -> tuple[str, ...]:
-        """Name the queues this process consumes."""
-        return queues_of(self.tiers)

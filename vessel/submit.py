@@ -187,7 +187,8 @@ class Door:
     def create_many(self, jobs: Sequence[Prepared]) -> list[Call[Any]]:
         """Write many jobs: one call per job, then messages that carry several tickets each.
 
-        Run them in order. A crash in between loses nothing: a job without a ticket is found by the sweep.
+        Run the messages once all jobs are written: one that is read before its job exists is dropped. A crash in
+        between loses nothing: a job without a ticket is found by the sweep.
         """
         calls: list[Call[Any]] = [self.create(job, issue=False) for job in jobs]
         groups: dict[str, list[Prepared]] = {}

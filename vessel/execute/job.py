@@ -28,6 +28,7 @@ from vessel.wire import ChatRequest, JobState, Policy, Priority
 if TYPE_CHECKING:
     from vessel.execute.process import Executor
     from vessel.jobs.store import Held
+    from vessel.keyspace.script import Call as ScriptCall
 
 BOOK_MS = {Priority.INTERACTIVE: 2000, Priority.NORMAL: 1000, Priority.BATCH: 250}
 """How far ahead a start may be booked; a longer wait parks (architecture, The gate)."""
@@ -283,10 +284,10 @@ class JobRun:
                 return await self._finish(self._result(outcome, call))
             case Retry() | Park():
                 hop = decision.hop if isinstance(decision, Park) else self.hop
-                return await self._persist(self.executor.store.park(
+                return await self._send_on(self.executor.store.park(
                     self.held, self.ended, hop, delay_ms=decision.delay_ms, reason=decision.reason,
                     message=self._text(outcome),
-                ))  # fmt: skip
+                ), JobState.PARKED)  # fmt: skip
             case Reroute():
                 return await self._reroute(decision, self._text(outcome))
             case Fail():
@@ -301,9 +302,9 @@ class JobRun:
         queue = queue_for(tier, self.job.priority) if self.executor.alive.get(tier) else self.job.queue
         log.info("job.rerouted", job_id=self.job.id, tier=tier, model=self.job.hops[decision.hop].model,
                  reason=decision.reason)  # fmt: skip
-        return await self._persist(self.executor.store.requeue(
+        return await self._send_on(self.executor.store.requeue(
             self.held, self.ended, decision.hop, queue, reason=decision.reason, message=message
-        ))  # fmt: skip
+        ), JobState.QUEUED)  # fmt: skip
 
     def _text(self, outcome: Outcome | None) -> str:
         return outcome.message if isinstance(outcome, Failure) else ""
@@ -338,9 +339,9 @@ class JobRun:
             return "spooled"
         return answer.detail or answer.word
 
-    async def _persist(self, call: object) -> str:
-        answer: Answer = await persist(self.executor.runner, call)  # type: ignore[arg-type]
-        return answer.word
+    async def _send_on(self, call: ScriptCall[Answer], done: JobState) -> str:
+        answer = await persist(self.executor.runner, call)
+        return done if answer.word == "done" else answer.word
 
     async def _release(self, booking: tuple[GiveBack, ...]) -> str:
         await persist(self.executor.runner, self.executor.store.release(self.held, booking))

@@ -56,6 +56,7 @@ bench: $(RUN)
 
 docs: $(RUN)
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python docs/show_demo.py
 
 clean:
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

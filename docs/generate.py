@@ -6,10 +6,12 @@ import ast
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import SecretStr
+from typer.main import get_command
 
+from vessel.cli.main import HELP, app
 from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.settings import Settings, env_name
 
@@ -71,10 +73,41 @@ def state_page() -> str:
     )
 
 
+def cli_page() -> str:
+    """Make the reference of the command line: every command with its arguments and options."""
+    group: Any = get_command(app)
+    parts = [f"{NOTE}# The command line\n\n{HELP}\n"]
+    for name, command in group.commands.items():
+        arguments = [p.metavar for p in command.params if p.param_type_name == "argument"]
+        parts.append(f"## vessel {name}\n\n`vessel {' '.join([name, '[OPTIONS]', *arguments])}`\n")
+        parts.append(inspect.cleandoc(command.help or "") + "\n")
+        rows = [f"| {_option(p)} | {_meaning(p)} |" for p in command.params if p.name != "help"]
+        parts.append("| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def _option(param: Any) -> str:
+    if param.param_type_name == "argument":
+        return f"`{_cell(param.metavar or param.name.upper())}`"
+    names = ", ".join(f"`{name}`" for name in param.opts)
+    choices = "|".join(map(str, get_args(param.type_descriptor.annotation))) if param.metavar is None else ""
+    value = "" if param.is_flag else param.metavar or choices
+    return f"{names} {_cell(value)}".strip()
+
+
+def _meaning(param: Any) -> str:
+    default = "" if param.default in {None, False} else f" Default: `{param.default}`."
+    return _cell(param.help or "") + default
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def main() -> None:
     """Write the pages, or compare them."""
     drifted = []
-    for name, text in {"settings.md": settings_page(), "state.md": state_page()}.items():
+    for name, text in {"settings.md": settings_page(), "state.md": state_page(), "cli.md": cli_page()}.items():
         page = DOCS / name
         if page.exists() and page.read_text(encoding="utf-8") == text:
             continue

@@ -63,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """Run the command of this process' arguments and exit."""
+    fill_closed_streams()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -19,6 +19,22 @@ class ReaderLeft(Exception):
     """Nobody reads standard output any more, as after `vessel jobs | head`."""
 
 
+def fill_closed_streams() -> None:
+    """Open the null device in the place of standard streams that the caller closed, as by `>&-`.
+
+    Otherwise the next socket would get the number of standard output, and what is printed would go to Redis.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  as long as the process
+
+
 def say(text: str = "") -> None:
     """Write a line to standard output."""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vessel.cli.faults import BadUse
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 COMPLETIONS = "/v1/chat/completions"
+MOST_BYTES = 200 << 20
+"""What one command reads at most, as a Groq batch file; an endless stream is refused before it fills the memory."""
 
 
 def given(**options: Any) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _value(text: str) -> Any:
 def lines(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the numbered lines of a UTF-8 file (`-`: standard input) that are not blank. Raises BadUse."""
     try:
-        raw = _stdin() if str(file) == STDIN else file.read_bytes()
+        raw = _stdin() if str(file) == STDIN else _file(file)
     except OSError as error:
         raise BadUse(f"{file} cannot be read: {error.strerror}. Nothing was sent.", param="--file") from None
     for number, line in enumerate(raw.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -102,4 +104,16 @@ def _stdin() -> bytes:
     if sys.stdin.isatty():
         end = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
         sys.stderr.write(f"Reading standard input; end with {end}.\n")
-    return sys.stdin.buffer.read()
+    return _bounded(sys.stdin.buffer, "Standard input")
+
+
+def _file(file: Path) -> bytes:
+    with file.open("rb") as source:
+        return _bounded(source, str(file))
+
+
+def _bounded(source: BinaryIO, name: str) -> bytes:
+    found = source.read(MOST_BYTES + 1)
+    if len(found) > MOST_BYTES:
+        raise BadUse(f"{name} holds more than {MOST_BYTES >> 20} MiB. Nothing was sent. Split it.")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import signal
 import sys
@@ -18,7 +19,7 @@ from vessel.cli.pack import Pack
 from vessel.cli.preflight import check_redis, key_source, split_tiers
 from vessel.cli.readiness import announce
 from vessel.cli.stack import Stack, default_groups
-from vessel.embedded import EmbeddedServer
+from vessel.embedded import EmbeddedServer, remove_server_file, write_server_file
 from vessel.registry import Registry, load_registry
 from vessel.settings import load_settings
 
@@ -131,6 +132,8 @@ def _redis(settings: Settings, held: contextlib.ExitStack, teller: Teller) -> st
     """Use the Redis that is set, or start one of our own."""
     if settings.redis_url is not None:
         check_redis(settings.redis_url)
+        write_server_file(settings.data_dir, settings.redis_url, os.getpid())
+        held.callback(remove_server_file, settings.data_dir, os.getpid())
         teller.tell("redis", "Redis: the one named by VESSEL_REDIS_URL", kind="external")
         return settings.redis_url
     server = held.enter_context(EmbeddedServer(settings.data_dir))

@@ -104,6 +104,8 @@ LONGEST_NAME = 64
 """How much of a field's name is repeated in an error."""
 
 Seconds = Annotated[float, Field(gt=0)]
+MOST_COST_USD = Decimal(1_000_000)
+"""A higher cap bounds nothing, and one like 1e999999 cannot be counted in nano-USD."""
 
 
 class Policy(BaseModel):
@@ -120,7 +122,7 @@ class Policy(BaseModel):
     fallback: Literal["chain", "none"] | tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = "chain"
     max_attempts: Annotated[int, Field(strict=True, ge=1, le=20)] = 5
     max_wait: Seconds | None = None
-    max_cost_usd: Annotated[Decimal, Field(gt=0)] | None = None
+    max_cost_usd: Annotated[Decimal, Field(gt=0, le=MOST_COST_USD)] | None = None
     context: dict[str, Any] = Field(default_factory=dict)
     builtin_tools: tuple[Literal["web_search", "code_execution"], ...] = ()
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")] | None = None

@@ -97,6 +97,27 @@ def test_a_closed_pipe_is_quiet() -> None:
 
 
 @pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("vessel models >&-", 0),
+        ("vessel models --json 2>&- </dev/null", 0),
+        ("PYTHONIOENCODING=ascii vessel route 'ț 漢字 👋'", 0),
+        ("PYTHONIOENCODING=ascii vessel route '漢字 👋' --tier '漢' --json", 2),
+        ("vessel $'\\xff'", 2),
+        ("vessel route $'\\xff' --json", 2),
+        ("vessel query - <&-", 2),
+    ],
+)
+def test_odd_streams_and_bytes_end_no_command(script: str, code: int) -> None:
+    """Closed streams, narrow encodings and bytes that are no text are told like anything else, or do not matter."""
+    run_it = f'vessel() {{ {sys.executable} -m vessel.cli.main "$@"; }}; {script}'
+    done = subprocess.run(["bash", "-c", run_it], capture_output=True, check=False)  # noqa: S607  the shell makes the oddity
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"was not made for" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "wanted"),
     [(["query", "x", "--json"], True), (["query", "--", "--json"], False), (["jobs"], False), ([], False)],
 )
@@ -180,3 +201,18 @@ def test_vessel_errors_are_all_known() -> None:
     for found in classes:
         classes += found.__subclasses__()
     assert {found.exit_code for found in classes} <= {1, 2, 3}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the shell's >&-")
+def test_a_closed_standard_output_gives_no_traceback() -> None:
+    """`vessel tiers --json >&-` once ended in an AttributeError, as Python has no `sys.stdout` then."""
+    script = "import sys; from vessel.cli.main import main; sys.argv[1:] = ['job', '--nope', '--json']; main()"
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, script],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("vessel: ")
+    assert "Traceback" not in done.stderr

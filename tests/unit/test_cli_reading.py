@@ -99,3 +99,15 @@ def test_a_faulty_line_says_why(text: str, fault: str) -> None:
 def test_the_closed_sets_of_options_are_those_of_the_wire(written: object, meant: type[StrEnum]) -> None:
     """They are written out for a quick start and must not drift."""
     assert list(get_args(written)) == list(meant)
+
+
+def test_an_endless_stream_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`vessel query - < /dev/urandom` once read until the memory was full."""
+    monkeypatch.setattr("vessel.cli.reading.MOST_BYTES", 1 << 20)
+    _stdin(monkeypatch, b"x" * ((1 << 20) + 1))
+    with pytest.raises(BadUse, match=r"more than 1 MiB\. Nothing was sent"):
+        prompt_text("-")
+    file = tmp_path / "long.jsonl"
+    file.write_bytes(b"x" * ((1 << 20) + 1))
+    with pytest.raises(BadUse, match=r"more than 1 MiB\. Nothing was sent"):
+        list(lines(file))

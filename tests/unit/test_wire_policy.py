@@ -211,3 +211,10 @@ def test_another_request_has_another_hash() -> None:
     ]  # fmt: skip
     hashes = [hashed(body) for body in bodies] + [hashed({}, **policy) for policy in policies]
     assert len(set(hashes)) == len(hashes)
+
+
+@pytest.mark.parametrize("cap", ["1e999999", "1000001"])
+def test_a_cost_cap_beyond_counting_is_refused(cap: str) -> None:
+    """`max_cost_usd="1e999999"` once ended in a decimal.Overflow out of the price table."""
+    with pytest.raises(InvalidRequest, match="max_cost_usd"):
+        check_submission({"messages": MESSAGES}, {"max_cost_usd": cap})

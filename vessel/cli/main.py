@@ -10,7 +10,7 @@ from vessel import __version__
 from vessel.cli.commands import ask, look, queue
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
-from vessel.cli.output import say
+from vessel.cli.output import fill_closed_streams, say
 
 HELP = (
     "Groq behind a job queue: one Celery queue per model tier, limits kept, fallback, exact usage and cost.\n\n"

@@ -207,3 +207,26 @@ async def test_an_answer_that_redis_does_not_take_is_delivered_later(
 
     await wait_until_async(delivered)
     assert (await read(executor, job_id)).response == ANSWER
+
+
+async def test_a_retry_that_redis_does_not_take_is_delivered_later(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that failed goes on where it would have: its ending is not booked as unknown."""
+
+    async def impatient(runner: AsyncRunner, call: Any) -> Any:
+        if call.script is not None and call.script.name == "park":
+            raise RedisUnreachable
+        return await persist(runner, call)
+
+    job_id = await submit(executor, "full")
+    monkeypatch.setattr(job, "persist", impatient)
+    (answer,) = await serve(executor, job_id)
+    assert answer["state"] == "spooled"
+
+    async def parked() -> bool:
+        return (await read(executor, job_id)).state is JobState.PARKED
+
+    await wait_until_async(parked)
+    (attempt,) = (await read(executor, job_id)).attempts
+    assert (attempt.outcome, attempt.counted) == ("rate_limited", False)

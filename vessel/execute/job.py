@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
@@ -232,9 +233,12 @@ class JobRun:
             self.sending.cancel()
 
     async def _learn(self, call: Call, outcome: Outcome) -> None:
-        """Tell all workers at once what this answer says about the model."""
-        if isinstance(outcome, Success):
-            return
+        """Tell all workers at once what this answer says about the model, as far as Redis is there."""
+        if isinstance(outcome, Failure):
+            with suppress(Unreachable):
+                await self._tell(call, outcome)
+
+    async def _tell(self, call: Call, outcome: Failure) -> None:
         if outcome.reason is Reason.MODEL_GONE:
             await self.executor.mark_gone(call.model.id)
         elif outcome.reason is Reason.RATE_LIMITED and outcome.retry_after_s:
@@ -244,7 +248,7 @@ class JobRun:
                 "wait_ms": int(outcome.retry_after_s * 1000),
                 "reason": outcome.limit_name or "rate_limited",
             }
-            await persist(self.executor.runner, load("block").call({"gate": gate}, args, word))
+            await self.executor.runner.run(load("block").call({"gate": gate}, args, word))
 
     def _too_small(self) -> frozenset[str]:
         """Name the models that have already said that this request is too large for them."""
@@ -276,7 +280,7 @@ class JobRun:
         )
 
     async def _follow(self, decision: Decision, outcome: Outcome | None, call: Call | None = None) -> str:
-        """Carry out a decision in one script; a result that Redis does not take goes to the spool."""
+        """Carry out a decision in one script."""
         match decision:
             case Complete():
                 if not isinstance(outcome, Success) or call is None:
@@ -331,17 +335,21 @@ class JobRun:
 
     async def _finish(self, final: Final) -> str:
         call = self.executor.store.finish(self.held, self.ended, final)
-        try:
-            answer = await persist(self.executor.runner, call)
-        except Unreachable:
-            self.executor.spool.keep(call, f"{self.job.id}-{self.ended.number}")
-            log.error("job.spooled", job_id=self.job.id)  # noqa: TRY400  a traceback could hold the answer
-            return "spooled"
+        answer = await self._deliver(call)
         return answer.detail or answer.word
 
     async def _send_on(self, call: ScriptCall[Answer], done: JobState) -> str:
-        answer = await persist(self.executor.runner, call)
+        answer = await self._deliver(call)
         return done if answer.word == "done" else answer.word
+
+    async def _deliver(self, call: ScriptCall[Answer]) -> Answer:
+        """Run a step that carries an attempt's ending; one that Redis does not take is spooled."""
+        try:
+            return await persist(self.executor.runner, call)
+        except Unreachable:
+            self.executor.spool.keep(call, f"{self.job.id}-{self.held.generation}-{self.ended.number}")
+            log.error("job.spooled", job_id=self.job.id)  # noqa: TRY400  a traceback could hold the answer
+            return Answer("spooled")
 
     async def _release(self, booking: tuple[GiveBack, ...]) -> str:
         await persist(self.executor.runner, self.executor.store.release(self.held, booking))

@@ -159,13 +159,16 @@ class Executor:
         return {model: wait for model, wait in waits.items() if wait > 0}
 
     async def mark_gone(self, model: str) -> None:
-        """Tell every worker and producer that the upstream does not know this model any more."""
+        """Tell every worker and producer that the upstream does not know this model any more.
+
+        Raises RedisUnreachable or RedisRefused; this process knows it even then.
+        """
         if model in self.availability.gone:
             return
         log.warning("model.gone", model=model)
         gone = Availability(self.availability.listed, self.availability.gone | {model}, self.availability.today)
         self.availability = gone
-        await persist(self.runner, command("HSET", self.keys.models, f"gone:{model}", self.now_ms(), parse=word))
+        await self.runner.run(command("HSET", self.keys.models, f"gone:{model}", self.now_ms(), parse=word))
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:

@@ -305,6 +305,23 @@ async def test_a_model_seen_gone_while_the_list_comes_counts_as_gone(
     assert (seen.listed, seen.gone) == (frozenset("ab"), frozenset("a"))
 
 
+async def test_an_empty_list_of_models_is_not_believed(door: Door, runner: AsyncRunner, tmp_path: Path) -> None:
+    """A proxy's empty answer would make every model unknown and fail every job; the last list stays."""
+
+    class Listing:
+        listed: tuple[dict[str, Any], ...] = ({"id": "a"},)
+
+        async def list_models(self) -> tuple[dict[str, Any], ...]:
+            return self.listed
+
+    listing = Listing()
+    asking = Sweeper(door, runner, worker="s", spool=Spool(tmp_path), upstream=cast("GroqUpstream", listing))
+    await asking.refresh_models()
+    listing.listed = ()
+    await asking.refresh_models()
+    assert (await runner.run(door.availability())).listed == frozenset("a")
+
+
 def leaky(world: World) -> Any:
     """Write a key of each kind that must not stay."""
     world.client.set(f"{world.keys.namespace}:idem:t:x", "job_x h")

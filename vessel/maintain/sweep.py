@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from vessel.upstream.groq import GroqUpstream
 
 TICK_S = 0.5
+SWEEPER_LEASE_S = 2.5
+USAGE_LOG_LEASE_S = 5.0
+"""How long nobody else takes over from a process that does not come back."""
+
 MODELS_EVERY_S = 60.0
+MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
 PRUNE_AT_ONCE = 500
 
@@ -69,7 +74,7 @@ class Sweeper:
 
     async def tick(self) -> None:
         """Look at what is due once."""
-        if not await self._holds("sweeper", 2.5):
+        if not await self._holds("sweeper", SWEEPER_LEASE_S):
             return
         due = await self.runner.run(self.store.due())
         await self._each(due.parked, self.store.promote)
@@ -109,7 +114,7 @@ class Sweeper:
         await self.spool.replay(self.runner)
 
     async def _write_usage(self) -> None:
-        if await self._holds("usage_log", 5.0):
+        if await self._holds("usage_log", USAGE_LOG_LEASE_S):
             while await self.usage_log.follow(self.runner):
                 pass
 
@@ -128,11 +133,16 @@ class Sweeper:
         now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
         models = await self.upstream.list_models()
         if isinstance(models, Failure):
-            self._next["models"] = asyncio.get_running_loop().time() + 5.0
+            self._next["models"] = asyncio.get_running_loop().time() + MODELS_AGAIN_S
             log.warning("models.not_listed", reason=str(models.reason), status=models.status)
             return
-        listed = json.dumps(sorted(str(m["id"]) for m in models if m.get("active", True)))
-        await self.runner.run(command("HSET", self.keys.models, "listed", listed, "fetched_at", now, parse=word))
+        listed = sorted(str(m["id"]) for m in models if m.get("active", True))
+        if not listed:  # taken at its word, it would fail every job
+            log.warning("models.none_listed", then="the last list stays")
+            return
+        await self.runner.run(
+            command("HSET", self.keys.models, "listed", json.dumps(listed), "fetched_at", now, parse=word)
+        )
 
     async def _prune(self) -> None:
         if self._due("prune", PRUNE_EVERY_S) and await self._holds("prune", PRUNE_EVERY_S / 2):

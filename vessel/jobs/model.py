@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Verb(StrEnum):
-    """An edge of the state machine; each is one Lua script."""
+    """An edge of the state machine: one atomic step. `book` is the start script's answer when a start must wait."""
 
     CREATE = "create"
     CLAIM = "claim"

@@ -1,4 +1,4 @@
-"""The only writer of job state: one function per edge of TRANSITIONS, each one script call."""
+"""The only writer of job state: each edge of TRANSITIONS is one script call (`start` books as well)."""
 
 from __future__ import annotations
 

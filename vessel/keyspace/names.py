@@ -7,10 +7,6 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-EVENTS_KEPT = 200
-REPLY_TTL_MS = 3_600_000
-"""A reply stream outlives its process by at most this; the reader renews it."""
-
 
 class Life(StrEnum):
     """When a key goes away."""
@@ -30,13 +26,13 @@ class KeyClass:
 
 
 TTL_CLASSES: dict[str, KeyClass] = {
-    "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last EVENTS_KEPT or so"),
+    "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last 200 or so"),
     "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
     "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
     "bucket": KeyClass(r"limit:.+", Life.TIMED, "twice the limit's window, longer where its debt is"),
-    "gate": KeyClass(r"gate:.+", Life.TIMED, "one day"),
+    "gate": KeyClass(r"gate:.+", Life.TIMED, "one day, longer where it is held back for longer"),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
-    "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour, renewed by its reader"),
+    "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),

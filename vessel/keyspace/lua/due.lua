@@ -5,6 +5,7 @@
 -- ARGV: limit lease_ms gap_ms
 -- include: record
 -- Returns: {parked ids, leased ids, deadline ids, now}
+local SWEEP_TTL_MS = 86400000
 local now = now_ms()
 local seen = redis.call('HMGET', sweep, 'last', 'not_before')
 if not seen[1] or now - seen[1] > tonumber(gap_ms) then
@@ -12,7 +13,7 @@ if not seen[1] or now - seen[1] > tonumber(gap_ms) then
   redis.call('HSET', sweep, 'not_before', seen[2])
 end
 redis.call('HSET', sweep, 'last', ms(now))
-redis.call('PEXPIRE', sweep, 86400000)
+redis.call('PEXPIRE', sweep, SWEEP_TTL_MS)
 local over = {}
 if tonumber(seen[2] or 0) <= now then
   over = redis.call('ZRANGE', leases, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, limit)

@@ -3,10 +3,11 @@
 -- ARGV: worker silent_ms
 -- include: record
 -- Returns: the time.
+local FORGOTTEN_AFTER_MS = 60000
 local now = now_ms()
 for k = 1, #KEYS do
   redis.call('ZADD', KEYS[k], ms(now), worker)
   redis.call('ZREMRANGEBYSCORE', KEYS[k], '-inf', ms(now - silent_ms))
-  redis.call('PEXPIRE', KEYS[k], 60000)
+  redis.call('PEXPIRE', KEYS[k], FORGOTTEN_AFTER_MS)
 end
 return ms(now)

@@ -12,7 +12,9 @@ local function ms(value)
   return string.format('%.0f', value)
 end
 
+local EVENTS_KEPT = 200
+
 local function emit(stream, now, name, state, generation, more)
-  redis.call('XADD', stream, 'MAXLEN', '~', 200, '*', 'event', name, 'state', state, 'generation', generation,
+  redis.call('XADD', stream, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', name, 'state', state, 'generation', generation,
     'at', ms(now), 'detail', more or '')
 end

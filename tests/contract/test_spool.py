@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from tests.contract.world import World, success
 from vessel.errors import RedisUnreachable
 from vessel.execute.persist import Spool, persist
-from vessel.keyspace.connect import AsyncRunner
+from vessel.keyspace.connect import FLUSHES_AT_ONCE, PIPELINE_SIZE, AsyncRunner
 from vessel.keyspace.script import command, word
 from vessel.wire import JobState
 
@@ -129,3 +130,14 @@ async def test_a_call_that_cannot_be_sent_fails_and_hangs_nobody(runner: AsyncRu
         await runner.run(command("ECHO", "\ud800", parse=word))
 
     assert await runner.run(command("ECHO", "heard", parse=word)) == "heard"
+
+
+async def test_closing_lets_every_call_end(redis_server: RedisServer) -> None:
+    """More calls than all round trips at once can carry are answered before the client closes."""
+    runner = AsyncRunner(redis_server.async_client())
+    count = 2 * PIPELINE_SIZE * FLUSHES_AT_ONCE
+    calls = [asyncio.ensure_future(runner.run(command("ECHO", n, parse=int))) for n in range(count)]
+    await asyncio.sleep(0)
+    await runner.close()
+
+    assert [call.result() for call in calls if call.done()] == list(range(count))

@@ -192,7 +192,8 @@ class AsyncRunner:
         return list(await pipe.execute(raise_on_error=False))
 
     async def close(self) -> None:
-        """Let running round trips end, then close the client."""
-        if self._flushes:
+        """Let calls that were made end, also those that no round trip has taken yet, then close the client."""
+        while self._waiting or self._flushes:
+            self._kick()
             await asyncio.gather(*self._flushes, return_exceptions=True)
         await self.client.aclose()

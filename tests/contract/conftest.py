@@ -7,18 +7,29 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.world import World
+from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.names import TTL_CLASSES, Life, family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     import redis
+
+    from tests.conftest import RedisServer
 
 
 @pytest.fixture
 def world(redis_client: redis.Redis) -> World:
     """Give a store on an empty server."""
     return World(redis_client)
+
+
+@pytest.fixture
+async def runner(redis_server: RedisServer) -> AsyncIterator[AsyncRunner]:
+    """Give an async runner of the world's server."""
+    runner = AsyncRunner(redis_server.async_client())
+    yield runner
+    await runner.close()
 
 
 @pytest.fixture(autouse=True)

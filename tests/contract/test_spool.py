@@ -16,20 +16,11 @@ from vessel.keyspace.script import command, word
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from tests.conftest import RedisServer
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
-
-
-@pytest.fixture
-async def runner(redis_server: RedisServer) -> AsyncIterator[AsyncRunner]:
-    """Give an async runner of the world's server."""
-    runner = AsyncRunner(redis_server.async_client())
-    yield runner
-    await runner.close()
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from tests.waiting import wait_until, wait_until_async
 from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
 from vessel.jobs.store import Answer
-from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.names import TTL_CLASSES, Life, family
 from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
@@ -21,22 +20,13 @@ from vessel.submit import Door
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.conftest import RedisServer
     from vessel.jobs.model import Job
+    from vessel.keyspace.connect import AsyncRunner
     from vessel.upstream.groq import GroqUpstream
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
-
-
-@pytest.fixture
-async def runner(redis_server: RedisServer) -> AsyncIterator[AsyncRunner]:
-    """Give an async runner of the world's server."""
-    runner = AsyncRunner(redis_server.async_client())
-    yield runner
-    await runner.close()
 
 
 @pytest.fixture

@@ -7,26 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vessel.keyspace.connect import AsyncRunner
 from vessel.usage.log import PAGE, UsageLog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.conftest import RedisServer
     from tests.contract.world import World
+    from vessel.keyspace.connect import AsyncRunner
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 SEEDS_LINE = b'{"timestamp":"2025-10-01T00:00:00","model":"llama-3.1-8b-instant","cost_usd":0.1}\n'
-
-
-@pytest.fixture
-async def runner(redis_server: RedisServer) -> AsyncIterator[AsyncRunner]:
-    """Give an async runner of the world's server."""
-    runner = AsyncRunner(redis_server.async_client())
-    yield runner
-    await runner.close()
 
 
 @pytest.fixture

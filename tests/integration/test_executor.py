@@ -187,18 +187,23 @@ async def test_a_booking_that_is_still_ahead_is_slept_for_again(
     assert (await read(executor, job_id)).state is JobState.SUCCEEDED
 
 
+def refuse(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let patience be over at once for calls of a script; its replay goes through."""
+
+    async def impatient(runner: AsyncRunner, call: Any) -> Any:
+        if call.script is not None and call.script.name == script:
+            raise RedisUnreachable
+        return await persist(runner, call)
+
+    monkeypatch.setattr(job, "persist", impatient)
+
+
 async def test_an_answer_that_redis_does_not_take_is_delivered_later(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It goes to disk when patience ends, and from there into the same job."""
-
-    async def impatient(runner: AsyncRunner, call: Any) -> Any:
-        if call.script is not None and call.script.name == "finish":
-            raise RedisUnreachable
-        return await persist(runner, call)
-
     job_id = await submit(executor, "hello")
-    monkeypatch.setattr(job, "persist", impatient)
+    refuse(monkeypatch, "finish")
     (answer,) = await serve(executor, job_id)
     assert answer["state"] == "spooled"
 
@@ -213,14 +218,8 @@ async def test_a_retry_that_redis_does_not_take_is_delivered_later(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that failed goes on where it would have: its ending is not booked as unknown."""
-
-    async def impatient(runner: AsyncRunner, call: Any) -> Any:
-        if call.script is not None and call.script.name == "park":
-            raise RedisUnreachable
-        return await persist(runner, call)
-
     job_id = await submit(executor, "full")
-    monkeypatch.setattr(job, "persist", impatient)
+    refuse(monkeypatch, "park")
     (answer,) = await serve(executor, job_id)
     assert answer["state"] == "spooled"
 

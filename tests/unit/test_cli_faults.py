@@ -106,6 +106,8 @@ def test_a_closed_pipe_is_quiet() -> None:
         ("vessel $'\\xff'", 2),
         ("vessel route $'\\xff' --json", 2),
         ("vessel query - <&-", 2),
+        ("vessel models --json >/dev/full", 3),
+        ("vessel models >/dev/full", 3),
     ],
 )
 def test_odd_streams_and_bytes_end_no_command(script: str, code: int) -> None:

@@ -89,6 +89,7 @@ def conclude(command: Callable[[], int | None], *, as_json: bool) -> int:
     except OSError as error:
         text = f"{error.filename or 'The system'}: {error.strerror or type(error).__name__}."
         fault = Fault(text, "system_error", MISSING, "service_unavailable")
+        _forget_stdout_if_broken()
     except Exception as error:  # noqa: BLE001  no traceback for users: its text may hold a prompt
         fault = Fault(_bug(error), "internal_error", FAILED, "api_error")
     _tell(fault, as_json=as_json)
@@ -108,10 +109,13 @@ def error_type(error: VesselError) -> str:
 
 def _tell(fault: Fault, *, as_json: bool) -> None:
     body = {"message": fault.message, "type": fault.kind, "code": fault.code, "param": fault.param}
-    with suppress(ReaderLeft):
+    with suppress(ReaderLeft, OSError):  # a full disk under standard output may be what is to be told
+        complain(fault.message if fault.exit_code == INTERRUPTED else f"vessel: {fault.message}")
+    try:
         if as_json:
             emit({"error": body})
-        complain(fault.message if fault.exit_code == INTERRUPTED else f"vessel: {fault.message}")
+    except (ReaderLeft, OSError):
+        _forget_stdout()
 
 
 def _usage(error: TyperException) -> str:
@@ -126,6 +130,14 @@ def _bug(error: Exception) -> str:
         f"Vessel met something it was not made for ({type(error).__name__} at {place}) and stopped. "
         "Jobs that were accepted go on. Please report this line."
     )
+
+
+def _forget_stdout_if_broken() -> None:
+    """Give up a standard output that cannot take what was written: the interpreter would try it again at its end."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        _forget_stdout()
 
 
 def _forget_stdout() -> None:

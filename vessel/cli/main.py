@@ -10,7 +10,7 @@ from vessel import __version__
 from vessel.cli.commands import ask, look, queue
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
-from vessel.cli.output import fill_closed_streams, say
+from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
 
 HELP = (
     "Groq behind a job queue: one Celery queue per model tier, limits kept, fallback, exact usage and cost.\n\n"
@@ -64,6 +64,7 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> NoReturn:
     """Run the command of this process' arguments and exit."""
     fill_closed_streams()
+    escape_what_cannot_be_written()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -189,7 +189,10 @@ class Executor:
             more_keys=[self.keys.live(tier) for tier in self.tiers],
         )  # fmt: skip
         calls: list[Any] = [beat, self.door.alive(), self.door.availability()]
-        now, self.alive, self.availability = await self.runner.run_all(calls)
+        known = self.availability
+        now, self.alive, seen = await self.runner.run_all(calls)
+        if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
+            self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000
 
     async def _renew(self) -> None:

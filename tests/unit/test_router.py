@@ -357,3 +357,13 @@ def test_every_routable_model_can_be_named_today(model_id: str) -> None:
     assert TODAY.serves(REGISTRY.model(found.model))
     assert all(hop.tier in REGISTRY.tiers for hop in found.hops)
     assert len(set(models(found))) == len(found.hops)
+
+
+def test_a_dead_successor_hands_on_its_fallbacks() -> None:
+    """With 8b retired and its successor 20b down, every ultra_fast job was once refused while 120b was served."""
+    world = Availability(frozenset({OSS120, QWEN}), frozenset(), date(2026, 11, 23))
+    for wish in ({}, {"task_type": "classification"}, {"tier": "ultra_fast"}):
+        found = routed(world=world, vessel=wish)
+        assert (found.tier, models(found)[0]) == ("ultra_fast", OSS120)
+    with pytest.raises(Unreachable):
+        routed(world=world, vessel={"tier": "ultra_fast", "fallback": "none"})

@@ -129,9 +129,12 @@ class _Routing:
         if fallback != "chain":
             return [primary, *(chat_model(self.registry, name, "vessel.fallback").id for name in fallback)]
         chain = [primary, *self.registry.chain(primary)]
-        stand_in = resolve(self.registry, primary, self.availability)
-        if stand_in is not None and stand_in != primary:
-            chain += self.registry.chain(stand_in)
+        stand_in: Model | None = self.registry.model(primary)
+        while stand_in is not None and not self.availability.serves(stand_in):
+            # A successor that is down too still hands on its fallbacks: one dead model must not end a whole tier.
+            stand_in = self.registry.model(stand_in.successor) if stand_in.successor else None
+            if stand_in is not None:
+                chain += self.registry.chain(stand_in.id)
         return chain
 
     def _served(self, wanted: str) -> Model | None:

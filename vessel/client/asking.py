@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vessel.client.carrier import carried, no_worker, outage_of
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
+from vessel.dispatch.queues import tiers_of
 from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, WaitTimeout
 from vessel.watch import succeeded
 from vessel.wire import JobState, OnOutage
@@ -155,11 +156,12 @@ class Asking:
                 raise JobNotFound
             if job.terminal:
                 return (yield from self.end_of(job_id, replies, None))
-            if job.state is JobState.QUEUED and not alive.get(job.tier):
+            carrier = tiers_of([job.queue])[0]  # a fallback may go on in the queue it came from
+            if job.state is JobState.QUEUED and not alive.get(carrier):
                 if fails:
                     yield from self._cancel_quietly(job_id)
-                    raise no_worker(job.tier, f"Job {job_id} was cancelled, because on_outage is fail.")
-                log.warning("No worker serves tier %s; job %s waits in its queue until one does.", job.tier, job_id)
+                    raise no_worker(carrier, f"Job {job_id} was cancelled, because on_outage is fail.")
+                log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job_id)
             told = not fails
 
     def _cancel_quietly(self, job_id: str) -> Steps[None]:

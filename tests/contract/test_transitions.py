@@ -135,3 +135,13 @@ def test_the_table_reaches_every_state() -> None:
     assert frozenset().union(*(edge.targets for edge in TRANSITIONS.values())) == frozenset(JobState)
     assert not TERMINAL & frozenset().union(*(edge.sources for edge in TRANSITIONS.values()))
     assert set(TRANSITIONS) == set(Verb)
+
+
+def test_a_job_cancelled_after_a_call_does_not_claim_that_nothing_was_sent(world: World) -> None:
+    """A parked job that Groq had answered 429 was once told "nothing was sent" when it was cancelled."""
+    job = world.queued()
+    held = world.claim(job)
+    world.start(held)
+    world.park(held)
+    world.run(world.store.cancel(world.job(job.id)))
+    assert "nothing more was sent" in world.job(job.id).message

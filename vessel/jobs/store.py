@@ -317,9 +317,8 @@ class JobStore:
 
     def cancel(self, job: Job) -> Call[Answer]:
         """Cancel: answers closed, flagged (it runs and will be told), terminal or missing."""
-        return self._close(
-            job, JobState.CANCELLED, JobState.CANCELLED, "It was cancelled before it ran; nothing was sent."
-        )
+        made = "nothing more was sent" if job.attempts else "nothing was sent"
+        return self._close(job, JobState.CANCELLED, JobState.CANCELLED, f"It was cancelled while it waited; {made}.")
 
     def expire(self, job: Job) -> Call[Answer]:
         """Expire a waiting job whose deadline passed."""

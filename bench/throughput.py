@@ -2,8 +2,8 @@
 
 Both get the same 50 ms upstream, one worker process, 100 slots and the same jobs, in interleaved rounds. Vessel does
 more for each job (claim, gate, write-ahead row, ledger, result, event); plain Celery stores its result in Redis.
-Vessel's bulk submission puts several tickets into one message, the peer sends one message a job: the jobs/s include that
-difference, the CPU of the worker is the fairer figure. Only ratios are worth quoting: the machine is shared.
+Vessel's bulk submission puts several tickets into one message, the peer sends one message a job: the jobs/s include
+that difference, the CPU of the worker is the fairer figure. Only ratios are worth quoting: the machine is shared.
 """
 
 from __future__ import annotations

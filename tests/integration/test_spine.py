@@ -259,3 +259,18 @@ def test_a_model_that_goes_away_costs_no_job_and_no_attempt(tmp_path: Path) -> N
     assert gone
     assert not any(attempt.counted for attempt in gone)
     assert len(warnings) == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_model_that_was_gone_for_a_moment_serves_again(tmp_path: Path) -> None:
+    """One 404 of a model that is listed all the same takes it out for seconds, not until the next regular look."""
+    with unlimited(tmp_path, 5) as running:
+        running.start_worker()
+        running.ask("/_sim/faults", {"kind": "model_decommissioned", "count": 1, "match": "blip"})
+        with open_client(running) as opened:
+            assert opened.query("a blip", tier="speed_demon", timeout=30).model == "openai/gpt-oss-120b"
+            running.until(
+                lambda: opened.query("later", tier="speed_demon", timeout=30).model == "openai/gpt-oss-20b",
+                "the model to serve again",
+                patience_s=20,
+            )

@@ -56,6 +56,7 @@ class Executor:
         self._runs: dict[str, JobRun] = {}
         self._claims = itertools.count(1)
         self._clock_offset_ms = 0.0
+        self.sweeper: Sweeper | None = None
         self._blocked: dict[str, float] = {}
         self._background: list[asyncio.Task[None]] = []
 
@@ -65,7 +66,7 @@ class Executor:
     ) -> Executor:
         """Connect, learn what is served and start renewing, beating and sweeping."""
         executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
-        sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
+        executor.sweeper = sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
         try:
             # Before this worker counts as alive: routing is to know what is served.
@@ -169,6 +170,8 @@ class Executor:
         gone = Availability(self.availability.listed, self.availability.gone | {model}, self.availability.today)
         self.availability = gone
         await self.runner.run(command("HSET", self.keys.models, f"gone:{model}", self.now_ms(), parse=word))
+        if self.sweeper is not None:
+            self.sweeper.doubt_models(model)
 
     async def _repeat(self, step: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:

@@ -50,6 +50,7 @@ class Sweeper:
         self.reconciler = Reconciler(door, runner)
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
+        self._doubted = False
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
@@ -119,11 +120,24 @@ class Sweeper:
                 pass
 
     async def _refresh_models(self) -> None:
-        """Let one process ask now and then what the key may call, and store it for all."""
+        """Let one process ask now and then what the key may call, for all; at once where a model is doubted."""
         if not self._due("models", MODELS_EVERY_S):
             return
-        if await self._holds("models", MODELS_EVERY_S / 2):
+        doubted, self._doubted = self._doubted, False
+        if doubted or await self._holds("models", MODELS_EVERY_S / 2):
             await self.refresh_models()
+
+    def doubt_models(self, model: str) -> None:
+        """Ask for the list soon, because a model that it held answered as gone; for one model once a minute.
+
+        A 404 that passes then costs jobs seconds; one that stays while the model is listed is not asked about for ever.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._next.get(f"doubt {model}", 0.0):
+            return
+        self._next[f"doubt {model}"] = now + MODELS_EVERY_S
+        self._next["models"] = min(self._next.get("models", now), now + MODELS_AGAIN_S)
+        self._doubted = True
 
     async def refresh_models(self) -> None:
         """Fetch the list now; when the upstream does not give it, the last one stays and it is asked again soon."""

@@ -22,6 +22,7 @@ World = Annotated[Literal["today", "seed"] | None, Option(help="Models of today,
 Plan = Annotated[Literal["developer", "free"] | None, Option(help="Whose rate limits to keep.")]
 Scenario = Annotated[Path | None, Option(metavar="F", help="A TOML or JSON file of faults, limits and latency.")]
 Scale = Annotated[float | None, Option(min=0, metavar="X", help="Take X times as long as the models; 0: no time.")]
+Constant = Annotated[float | None, Option(min=0, metavar="MS", help="Take the same time for every answer.")]
 Seed = Annotated[int | None, Option(metavar="N", help="What the dice start from.")]
 Keys = Annotated[list[str] | None, Option("--key", metavar="KEY", help="Accept only this key. May be repeated.")]
 Log = Annotated[Path | None, Option(metavar="F.jsonl", help="Append every call to this file.")]
@@ -65,6 +66,7 @@ def simulate(
     world: World = None,
     plan: Plan = None,
     latency_scale: Scale = None,
+    latency_ms: Constant = None,
     seed: Seed = None,
     keys: Keys = None,
     log: Log = None,
@@ -73,5 +75,6 @@ def simulate(
     """Serve a stand-in for the Groq API: no key, no cost, Groq's limits and faults."""
     from vessel.cli.serving import simulate as serve
 
-    fields = given(world=world, plan=plan, latency_scale=latency_scale, seed=seed, keys=tuple(keys or ()) or None)
+    fields = given(world=world, plan=plan, latency_scale=latency_scale, latency_ms=latency_ms, seed=seed)
+    fields |= given(keys=tuple(keys or ()) or None)
     serve(host, port, scenario, fields, log, as_json=as_json)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +25,6 @@ from vessel.wire import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TIERS = tuple(load_registry().tiers)
 SERVED = {
@@ -274,3 +276,19 @@ def test_a_model_that_was_gone_for_a_moment_serves_again(tmp_path: Path) -> None
                 "the model to serve again",
                 patience_s=20,
             )
+
+
+def test_an_empty_list_of_models_is_not_believed_by_hand_either(tmp_path: Path) -> None:
+    """`vessel models --refresh` keeps the last list when Groq lists nothing, and says so; it would fail every job."""
+    command = [str(Path(sys.executable).with_name("vessel")), "models", "--refresh", "--json"]
+    with Stack(tmp_path) as running:
+        first = subprocess.run(command, env=running.environment(), capture_output=True, text=True, check=True)
+        served = running.ask("/_sim/models", {"remove": []})["models"]
+        running.ask("/_sim/models", {"remove": served})
+        second = subprocess.run(command, env=running.environment(), capture_output=True, text=True, check=False)
+        with connect(running.redis.url) as redis:
+            listed = json.loads(redis.hget(f"{running.namespace}:models", "listed") or b"[]")
+    assert "openai/gpt-oss-20b" in first.stdout
+    assert second.returncode == 3
+    assert "the last list stays" in second.stderr
+    assert "openai/gpt-oss-20b" in listed

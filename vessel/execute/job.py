@@ -22,8 +22,8 @@ from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Ret
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success
 from vessel.upstream.translate import translate
-from vessel.usage.prices import cost_usd, worst_case_nano_usd
-from vessel.usage.rows import Call, attempt_row, counts, ending, unknown_row
+from vessel.usage.prices import worst_case_nano_usd
+from vessel.usage.rows import Call, attempt_row, cost_of, counts, ending, unknown_row
 from vessel.wire import ChatRequest, JobState, Policy, Priority
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ class JobRun:
         return outcome.message if isinstance(outcome, Failure) else ""
 
     def _result(self, success: Success, call: Call) -> Final:
-        cost = cost_usd(call.model, success.usage)
+        cost = cost_of(call, success)
         usage = {
             "prompt_tokens": success.usage.prompt_tokens,
             "completion_tokens": success.usage.completion_tokens,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.jobs.store import decode_booking
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
@@ -143,20 +143,12 @@ class Sweeper:
         """Fetch the list now; when the upstream does not give it, the last one stays and it is asked again soon."""
         if self.upstream is None:
             return
-        # Read before the list is asked for: a model that is seen gone while it comes counts as gone.
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
-        models = await self.upstream.list_models()
-        if isinstance(models, Failure):
+        listed = await store_models(self.upstream, self.runner, self.keys.models)
+        if isinstance(listed, Failure):
             self._next["models"] = asyncio.get_running_loop().time() + MODELS_AGAIN_S
-            log.warning("models.not_listed", reason=str(models.reason), status=models.status)
-            return
-        listed = sorted(str(m["id"]) for m in models if m.get("active", True))
-        if not listed:  # taken at its word, it would fail every job
+            log.warning("models.not_listed", reason=str(listed.reason), status=listed.status)
+        elif not listed:
             log.warning("models.none_listed", then="the last list stays")
-            return
-        await self.runner.run(
-            command("HSET", self.keys.models, "listed", json.dumps(listed), "fetched_at", now, parse=word)
-        )
 
     async def _prune(self) -> None:
         if self._due("prune", PRUNE_EVERY_S) and await self._holds("prune", PRUNE_EVERY_S / 2):

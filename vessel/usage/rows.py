@@ -80,13 +80,16 @@ def unknown_row(call: Call) -> str:
     return ledger_row(call, usage, Decimal(call.worst_nano_usd) / NANO, None, estimated=True)
 
 
+def cost_of(call: Call, success: Success) -> Decimal:
+    """Return what an answer costs in USD: its tokens, and the fees of built-in tools where they are known."""
+    return cost_usd(call.model, success.usage) + Decimal(success.tool_fees_usd or 0)
+
+
 def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
     """Price an outcome: the attempt's ending, its ledger entry if it was charged, and what goes back to the gate."""
     match outcome:
         case Success():
-            cost = cost_usd(call.model, outcome.usage)
-            if outcome.tool_fees_usd:
-                cost += Decimal(outcome.tool_fees_usd)
+            cost = cost_of(call, outcome)
             estimated = outcome.tool_fees_usd is not None or call.model.price_estimated
             booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated)
             row = _ending_row(outcome, "", 200, counted=True, cost_nano=nano(cost))

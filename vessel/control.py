@@ -9,7 +9,7 @@ from vessel.errors import WrongState
 
 if TYPE_CHECKING:
     from vessel.jobs.model import Job
-    from vessel.jobs.store import Answer
+    from vessel.jobs.steps import Answer
     from vessel.keyspace.script import Call
     from vessel.registry import Availability
     from vessel.submit import Door, Prepared

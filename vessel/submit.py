@@ -17,7 +17,8 @@ from vessel.dispatch.ticket import render, template
 from vessel.errors import CostCapTooSmall, IdempotencyConflict, InvalidRequest, NoRedis
 from vessel.gate.tokens import estimate_tokens, max_prompt_tokens
 from vessel.jobs.record import NewJob, new_job_id
-from vessel.jobs.store import Answer, JobStore
+from vessel.jobs.steps import Answer, Issue
+from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
 from vessel.registry import Availability, Registry, load_registry
@@ -87,7 +88,11 @@ class Door:
         self.registry = registry or load_registry(settings.registry)
         self.keys = Keys(settings.namespace)
         self.store = JobStore(
-            self.keys, template(), ttl_ms=int(settings.result_ttl * 1000), lease_ms=int(settings.lease * 1000)
+            self.keys,
+            template(),
+            ttl_ms=int(settings.result_ttl * 1000),
+            lease_ms=int(settings.lease * 1000),
+            org=settings.org,
         )
 
     def availability(self) -> Call[Availability]:
@@ -104,6 +109,10 @@ class Door:
             lambda raw: dict(zip(names, (int(n) for n in raw), strict=True)),
             more_keys=[self.keys.live(name) for name in names],
         )
+
+    def slots(self) -> Call[int]:
+        """Count the job slots of all live workers."""
+        return command("HVALS", self.keys.slots, parse=lambda raw: sum(int(n) for n in raw))
 
     def plan(
         self,
@@ -145,6 +154,7 @@ class Door:
             body=submission.body,
             body_hash=body_hash(submission) if kept.idempotency_key else "",
             estimated_tokens=estimate,
+            output_tokens=self._output_bound(submission, found, estimate),
             deadline_ms=int((kept.deadline or 0) * 1000),
             idempotency_key=kept.idempotency_key,
             reply=reply,
@@ -152,6 +162,12 @@ class Door:
             builtin_tools=found.builtin_tools,
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
+
+    def _output_bound(self, submission: Submission, found: Route, estimate: int) -> int:
+        """Say how much the first model is asked for at most, for whoever must know it before a worker has planned."""
+        model = self.registry.model(found.hops[0].model)
+        limits = model.limits.get(self.settings.groq_plan)
+        return output_tokens(submission.request, model, limits, estimate)
 
     def _check_cost(self, submission: Submission, found: Route, estimate: int) -> None:
         cap = submission.policy.max_cost_usd
@@ -171,9 +187,13 @@ class Door:
             param="vessel.max_cost_usd",
         )
 
-    def create(self, prepared: Prepared, *, issue: bool = True) -> Call[Accepted]:
-        """Write the job; its call raises IdempotencyConflict when the key was used for another body."""
-        call = self.store.create(prepared.new, prepared.queue, issue=issue)
+    def create(self, prepared: Prepared, *, issue: Issue = Issue.TICKET) -> Call[Accepted]:
+        """Write the job; its call raises IdempotencyConflict when the key was used for another body.
+
+        Batch work waits in the backlog, which feeds workers no faster than the gate can admit.
+        """
+        batch = prepared.new.priority is Priority.BATCH
+        call = self.store.create(prepared.new, prepared.queue, issue=Issue.BACKLOG if batch else issue)
 
         def parse(raw: Any) -> Accepted:
             answer: Answer = call.parse(raw)
@@ -190,10 +210,11 @@ class Door:
         Run the messages once all jobs are written: one that is read before its job exists is dropped. A crash in
         between loses nothing: a job without a ticket is found by the sweep.
         """
-        calls: list[Call[Any]] = [self.create(job, issue=False) for job in jobs]
+        calls: list[Call[Any]] = [self.create(job, issue=Issue.MESSAGE_FOLLOWS) for job in jobs]
         groups: dict[str, list[Prepared]] = {}
         for job in jobs:
-            groups.setdefault(job.queue, []).append(job)
+            if job.new.priority is not Priority.BATCH:
+                groups.setdefault(job.queue, []).append(job)
         for queue, members in groups.items():
             size = min(TICKETS_PER_MESSAGE, max(1, len(members) // 8))
             starts = range(0, len(members), size)

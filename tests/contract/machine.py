@@ -10,20 +10,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
+from tests.contract.promises import Promises
 from tests.contract.shadow import Handle, Shadow
-from tests.contract.world import OTHER_TIER, TIER, World, cut, failure, success
+from tests.contract.world import OTHER_TIER, TIER, UNKNOWN_ROW, World, charge, cut, failure, success
 from tests.waiting import wait_until
-from vessel.jobs.record import read_job
-from vessel.jobs.store import MAX_KILLS, MAX_LAPSES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Ending, Final, Held
+from vessel.jobs.steps import NO_ATTEMPT, ORPHANED, Answer, Ending, Final, Held, Issue, Start, Wait
+from vessel.jobs.store import MAX_KILLS, MAX_LAPSES
 from vessel.keyspace.names import Keys
-from vessel.keyspace.script import pairs
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
-    import redis
-
     from vessel.jobs.model import Job
     from vessel.keyspace.script import Call
 
@@ -35,14 +33,9 @@ REPEATED = st.booleans()
 SELDOM = st.sampled_from([False, False, False, True])
 """For what ends a job: the longer jobs live, the more can go wrong with them."""
 
-CHARGED = frozenset({JobState.SUCCEEDED, UNKNOWN, ORPHANED})
 
-
-class JobMachine(RuleBasedStateMachine):
+class JobMachine(Promises):
     """Random work of several workers and sweeps on a few jobs."""
-
-    client: redis.Redis
-    """Set by a subclass."""
 
     @initialize()
     def open_world(self) -> None:
@@ -95,15 +88,17 @@ class JobMachine(RuleBasedStateMachine):
     def create(self, key: str, content: str, *, late: bool, repeated: bool) -> None:
         """Create, with a key that may be taken."""
         new = self.world.new(idempotency_key=key or None, body_hash=content, deadline_ms=1 if late else 0)
-        answer = self.say(self.world.store.create(new, TIER, issue=True), repeated=repeated)
+        answer = self.say(self.world.store.create(new, TIER, issue=Issue.TICKET), repeated=repeated)
         if key and key in self.keys:
             holder, kept = self.keys[key]
             assert answer == Answer("exists" if kept == content else "conflict", holder)
             return
         assert answer == Answer("created", new.id)
         self.keys[key] = (new.id, content)
-        self.jobs.append(Shadow(new.id, late))
-        self.issue(self.jobs[-1])
+        waits = any(shadow.backlog for shadow in self.jobs)  # then it does not overtake
+        self.jobs.append(Shadow(new.id, late, backlog=waits))
+        if not waits:
+            self.issue(self.jobs[-1])
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK, repeated=REPEATED, really=SELDOM)
@@ -135,7 +130,8 @@ class JobMachine(RuleBasedStateMachine):
 
     def _close(self, shadow: Shadow, state: JobState) -> None:
         if shadow.open:
-            shadow.state, shadow.generation = state, shadow.generation + 1
+            shadow.leave(state)
+            shadow.generation += 1
 
     # --- workers --------------------------------------------------------------------------------------------------
 
@@ -176,8 +172,9 @@ class JobMachine(RuleBasedStateMachine):
     def _start(self, pick: int, *, repeated: bool) -> None:
         handle, shadow, current = self.handle(pick)
         number = len(handle.held.job.attempts) + 1
-        call = self.world.store.start(handle.held, number, '{"model":"m","tier":"t","worker":"w","worst_nano_usd":1}',
-                                      '{"guess":1}', self.world.gate, charges=(), book_ms=0)  # fmt: skip
+        row = '{"model":"m","tier":"t","worker":"w","worst_nano_usd":1}'
+        start = Start(number, row, UNKNOWN_ROW, TIER, charge(rpd=10**6), book_ms=0)
+        call = self.world.store.start(handle.held, start)
         said = self.say(call, repeated=repeated).word
         if not current:
             assert said == "superseded"
@@ -245,17 +242,24 @@ class JobMachine(RuleBasedStateMachine):
         return (failure if kind == "refused" else success)(handle.attempt)[0]
 
     @precondition(lambda self: self.handles)
-    @rule(pick=PICK, kind=st.sampled_from(["unknown", "refused", "charged"]), repeated=REPEATED)
-    def park(self, pick: int, kind: str, *, repeated: bool) -> None:
-        """Let a job wait, with its call's ending if it made one."""
+    @rule(
+        pick=PICK,
+        kind=st.sampled_from(["unknown", "refused", "charged"]),
+        repeated=REPEATED,
+        for_gate=st.booleans(),
+        look=st.booleans(),
+    )
+    def park(self, pick: int, kind: str, *, repeated: bool, for_gate: bool, look: bool) -> None:
+        """Let a job wait for a time or for the gate, with its call's ending if it made one."""
         handle, shadow, current = self.handle(pick)
         ending = self._ending(handle, kind)
-        call = self.world.store.park(handle.held, ending, 0, delay_ms=1, reason="r", message="")
+        wait = Wait(1, "r", "", for_gate, int(look))
+        call = self.world.store.park(handle.held, ending, 0, wait)
         said = self.say(call, repeated=repeated).word
         shadow.end_attempt(ending, ending.label)
         assert said == ("done" if current else "superseded")
         if current:
-            shadow.leave(JobState.PARKED)
+            shadow.park(for_gate=for_gate, look=look)
             shadow.queue = handle.held.job.queue
 
     @precondition(lambda self: self.handles)
@@ -278,10 +282,24 @@ class JobMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def promote(self, pick: int) -> None:
-        """Promote what waits for its time, once that has come."""
+        """Promote what waits for its time, once that has come; who waits in the backlog already is let out to look."""
         shadow, job = self.job(pick)
         said = wait_until(lambda: self.world.run(self.world.store.promote(job)).word.replace("early", ""))
-        assert said == ("done" if shadow.state is JobState.PARKED else "stale")
+        assert said == ("done" if shadow.due else "stale")
+        if said == "done":
+            looks = shadow.backlog or shadow.cancel
+            shadow.leave(JobState.QUEUED)
+            shadow.backlog = not looks
+            if looks:
+                self.issue(shadow)
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK, repeated=REPEATED)
+    def feed(self, pick: int, *, repeated: bool) -> None:
+        """Give a job its ticket out of the backlog; one that is not there is left alone."""
+        shadow, job = self.job(pick)
+        said = self.say(self.world.store.feed(job, self.world.gate(), 3), repeated=repeated).word
+        assert said == ("done" if shadow.backlog else "stale")
         if said == "done":
             shadow.leave(JobState.QUEUED)
             self.issue(shadow)
@@ -294,7 +312,7 @@ class JobMachine(RuleBasedStateMachine):
         issued = int(self.client.zscore(self.world.keys.tickets(job.queue), job.id) or 0)
         seen = replace(job, generation=job.generation - 1) if stale else job
         said = self.say(self.world.store.reissue(seen, job.queue, issued), repeated=repeated).word
-        assert said == ("done" if shadow.state is JobState.QUEUED and not stale else "stale")
+        assert said == ("done" if shadow.state is JobState.QUEUED and not shadow.backlog and not stale else "stale")
         if said == "done":
             shadow.generation += 1
             self.issue(shadow)
@@ -318,72 +336,3 @@ class JobMachine(RuleBasedStateMachine):
             assert said == ("poisoned" if poisoned else "done")
             if not poisoned:
                 self.issue(shadow)
-
-    # --- what must hold -------------------------------------------------------------------------------------------
-
-    @invariant()
-    def every_promise_is_kept(self) -> None:
-        """Read everything in one round trip, and check it."""
-        keys, ids = self.world.keys, [shadow.id for shadow in self.jobs]
-        pipe = self.client.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(keys.job(job_id))
-        for name in (
-            keys.leases,
-            keys.parked,
-            keys.deadlines,
-            keys.index,
-            keys.tickets(TIER),
-            keys.tickets(OTHER_TIER),
-        ):
-            pipe.zrange(name, 0, -1)
-        pipe.xrange(keys.ledger)
-        found = pipe.execute()
-        records = dict(zip(ids, found, strict=False))
-        for shadow in self.jobs:
-            self.the_record_is_what_the_model_says(shadow, read_job(pairs(records[shadow.id])))
-            self.written_rows_stay(shadow.id, records[shadow.id])
-            self.one_lease_is_current(shadow, records[shadow.id])
-        self.the_sets_agree_with_the_records(*({m.decode() for m in part} for part in found[len(ids) : -1]))
-        self.each_charged_call_is_booked_once([(f[b"call"].decode(), f[b"outcome"].decode()) for _, f in found[-1]])
-
-    def the_record_is_what_the_model_says(self, shadow: Shadow, job: Job) -> None:
-        """State, generation, result, attempts and counts; an end is never left and a result never changes."""
-        told = (job.state, job.generation, job.response, job.kills, job.lapses, job.queue)
-        expected = (shadow.state, shadow.generation, shadow.response, shadow.kills, shadow.lapses, shadow.queue)
-        assert told == expected
-        labels = [shadow.labels.get(number, UNKNOWN) for number in range(1, shadow.started + 1)]
-        assert [attempt.outcome for attempt in job.attempts] == labels
-        end = (job.state, job.generation, job.response, job.finished_at, job.reason) if job.terminal else None
-        assert self.ends.setdefault(job.id, end) == end or self.ends[job.id] is None
-        self.ends[job.id] = end
-
-    def written_rows_stay(self, job_id: str, record: dict[bytes, bytes]) -> None:
-        """Attempts are append-only: a row or an ending that was written keeps its bytes."""
-        rows = {name: value for name, value in record.items() if name[:2] in {b"a:", b"o:", b"u:", b"at"}}
-        assert self.rows.setdefault(job_id, {}).items() <= rows.items()
-        self.rows[job_id] = rows
-
-    def one_lease_is_current(self, shadow: Shadow, record: dict[bytes, bytes]) -> None:
-        """A running job has one owner, the last that claimed it; no other job has one."""
-        assert record.get(b"owner", b"").decode() == shadow.owner
-        assert bool(shadow.owner) == (shadow.state is JobState.RUNNING)
-        assert not shadow.owner or shadow.owner == [h.held.owner for h in self.handles if h.id == shadow.id][-1]
-
-    def the_sets_agree_with_the_records(
-        self, leases: set[str], parked: set[str], deadlines: set[str], index: set[str], *tickets: set[str]
-    ) -> None:
-        """Leases, parked jobs, deadlines, tickets and index count what is there, and no more."""
-        states = {shadow.id: shadow.state for shadow in self.jobs}
-        assert leases == {i for i, state in states.items() if state is JobState.RUNNING}
-        assert parked == {i for i, state in states.items() if state is JobState.PARKED}
-        assert deadlines <= {s.id for s in self.jobs if s.has_deadline and s.open}
-        assert index == set(states)
-        for queue, noted in zip((TIER, OTHER_TIER), tickets, strict=True):
-            assert {s.id for s in self.jobs if s.state is JobState.QUEUED and s.queue == queue} <= noted
-
-    def each_charged_call_is_booked_once(self, booked: list[tuple[str, str]]) -> None:
-        """One ledger entry per charged call, of its last known outcome; none for a call that was not charged."""
-        expected = [(f"{s.id}/{number}", label) for s in self.jobs for number, label in s.ledger.items()]
-        assert sorted(booked) == sorted(expected)
-        assert {label for _, label in booked} <= CHARGED

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.contract.world import TIER
-from vessel.jobs.store import UNKNOWN
+from vessel.jobs.steps import UNKNOWN
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
-    from vessel.jobs.store import Ending, Held
+    from vessel.jobs.steps import Ending, Held
 
 
 @dataclass
@@ -24,6 +24,9 @@ class Shadow:
     owner: str = ""
     ended_by: str = ""
     lapsed: bool = False
+    backlog: bool = False
+    due: bool = False
+    """Whether it is noted as parked until a time."""
     cancel: bool = False
     kills: int = 0
     lapses: int = 0
@@ -53,8 +56,15 @@ class Shadow:
         return flying
 
     def leave(self, state: JobState) -> None:
-        """Give up the lease."""
+        """Give up the lease, and every place where it waited."""
         self.state, self.owner = state, ""
+        self.backlog = self.due = False
+
+    def park(self, *, for_gate: bool, look: bool) -> None:
+        """Wait: in the backlog, where a look may be noted too, or for a time, which a flagged job has behind it."""
+        self.leave(JobState.PARKED)
+        self.backlog = for_gate and not self.cancel
+        self.due = not self.backlog or look
 
 
 @dataclass

@@ -6,9 +6,9 @@ import itertools
 
 import pytest
 
-from tests.contract.world import TIER, World, charges, cut, failure, success
+from tests.contract.world import TIER, World, charge, cut, failure, success
 from vessel.gate.limiter import GiveBack
-from vessel.jobs.store import NO_ATTEMPT, ORPHANED, UNKNOWN, Answer
+from vessel.jobs.steps import NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Wait
 from vessel.wire import JobState
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
@@ -40,7 +40,7 @@ def test_a_stale_worker_moves_nothing(world: World, verb: str) -> None:
     new = world.claim(old.job, "w/2")
     before = world.everything()
     said = {
-        "start": lambda: world.start(old, 1, charges(world.bucket(), 1)).word,
+        "start": lambda: world.start(old, 1, charge(rpm=10)).word,
         "renew": lambda: world.run(world.store.renew([old]))[0],
         "park": lambda: world.park(old).word,
         "requeue": lambda: world.requeue(old).word,
@@ -137,16 +137,17 @@ def test_a_stale_park_still_books_its_call(world: World) -> None:
     assert world.booked() == [("1", JobState.SUCCEEDED)]
 
 
-@pytest.mark.parametrize("end", ["finish", "fail", "park", "requeue"])
+@pytest.mark.parametrize("end", ["finish", "fail", "park", "wait", "requeue"])
 def test_a_repeated_step_changes_nothing(world: World, end: str) -> None:
     """redis-py may send a call twice: the second time changes no key and finish says the same."""
     held = world.started()
-    bucket = world.bucket(level=0)
-    ending, final = success(back=[GiveBack(bucket, 3)])
+    world.freeze(tpm=0)
+    ending, final = success(charge=charge(tpm=10), back=GiveBack(prompt_tokens=3))
     calls = {
         "finish": world.store.finish(held, ending, final),
         "fail": world.store.finish(held, *failure()),
-        "park": world.store.park(held, cut(), 0, delay_ms=60_000, reason="r", message="m"),
+        "park": world.store.park(held, cut(), 0, Wait(60_000, "r", "m")),
+        "wait": world.store.park(held, cut(), 0, Wait(60_000, "r", "m", for_gate=True, look_ms=9)),
         "requeue": world.store.requeue(held, cut(), 1, "power", reason="r", message="m"),
     }
     first = world.run(calls[end])
@@ -154,7 +155,7 @@ def test_a_repeated_step_changes_nothing(world: World, end: str) -> None:
     second = world.run(calls[end])
     assert world.everything() == before
     assert second == first or second.word == "superseded"
-    assert second == first or end in {"park", "requeue"}
+    assert second == first or end in {"park", "wait", "requeue"}
 
 
 def test_a_repeated_claim_is_the_same_claim(world: World) -> None:

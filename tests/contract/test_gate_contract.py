@@ -3,268 +3,317 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
-from tests.contract.world import HOUR_MS, SLOW_MS, World, charges, success
+from tests.contract.world import DAY_MS, HOUR_MS, ORG, World, charge, success
 from tests.waiting import wait_until
-from vessel.gate.limiter import Bucket, Charge, GiveBack
-from vessel.jobs.store import NO_ATTEMPT, Answer, Ending, Final, Held, decode_booking, encode_booking
-from vessel.keyspace.script import load, word
-from vessel.wire import JobState
+from vessel.gate.limiter import GiveBack
+from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Final, Held, Wait
+from vessel.wire import JobState, Priority
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 
 
-def frozen(world: World, level: float, name: str = "rpm") -> Bucket:
-    """Make a bucket of ten a minute that has this level for the next hour, unless it is charged."""
-    bucket = Bucket(name, world.keys.bucket(f"frozen/{name}"), 10, 60_000)
-    world.client.hset(bucket.key, mapping={"level": level, "at": world.now_ms() + HOUR_MS})
-    world.client.pexpire(bucket.key, HOUR_MS)
-    return bucket
-
-
-def booked(world: World, bucket: Bucket, *, lapsed: bool = False, cost: int = 4, ahead_ms: int = SLOW_MS) -> Held:
-    """Claim a job and book a start that lies ahead."""
+def booked(world: World, *, lapsed: bool = False) -> Held:
+    """Claim a job and book a start that lies many hours ahead."""
+    world.freeze(rpd=0)
     held = world.running(lapsed=lapsed)
-    answer = world.start(held, 1, charges(bucket, cost), book_ms=ahead_ms)
-    assert answer.word == "booked"
+    assert world.start(held, 1, charge(rpd=10), book_ms=DAY_MS).word == "booked"
     return held
 
 
 def test_a_start_charges_every_limit(world: World) -> None:
-    """Each bucket is charged its own cost, once."""
-    rpm, tpm = world.bucket(10, "rpm", level=10), world.bucket(1000, "tpm", level=1000)
+    """Each limit is charged its own cost, once."""
+    world.freeze(rpm=10, rpd=100, tpm=1000, tpd=10_000, itpm=500, otpm=400)
     held = world.running()
-    both = (Charge(rpm, 1), Charge(tpm, 300))
-    assert [world.start(held, 1, both).word for _ in range(3)] == ["started"] * 3
-    assert (world.level(rpm), world.level(tpm)) == (9, 700)
+    six = charge(200, 100, rpm=10, rpd=100, tpm=1000, tpd=10_000, itpm=500, otpm=400)
+    assert [world.start(held, 1, six).word for _ in range(3)] == ["started"] * 3
+    levels = {name: world.level(name) for name in ("rpm", "rpd", "tpm", "tpd", "itpm", "otpm")}
+    assert levels == {"rpm": 9, "rpd": 99, "tpm": 700, "tpd": 9_700, "itpm": 300, "otpm": 300}
 
 
 def test_a_fresh_bucket_is_full(world: World) -> None:
     """A limit nobody has used yet admits its whole capacity at once, and not one more."""
-    bucket = world.bucket(3)
-    assert [world.start(world.running(), 1, charges(bucket, 1)).word for _ in range(4)] == ["started"] * 3 + ["wait"]
+    words = [world.start(world.running(), 1, charge(rpd=3)).word for _ in range(4)]
+    assert words == ["started"] * 3 + ["wait"]
 
 
-@pytest.mark.parametrize("short", [0, 1, 2])
-def test_one_short_limit_charges_none(world: World, short: int) -> None:
-    """All or nothing: the limit that is short is named, and no bucket changes, be it first, middle or last."""
-    buckets = [world.bucket(10, name, level=0 if i == short else 10) for i, name in enumerate(("rpm", "rpd", "tpm"))]
-    held = world.running()
-    before = world.everything()
-    answer = world.start(held, 1, tuple(Charge(b, 1) for b in buckets))
-    assert (answer.word, answer.limit) == ("wait", buckets[short].name)
-    assert world.everything() == before
+@pytest.mark.parametrize("short", ["rpm", "rpd", "tpm", "otpm"])
+def test_one_short_limit_charges_none(world: World, short: str) -> None:
+    """All or nothing: the limit that is short is named, and no level changes, be it first, middle or last."""
+    capacities: dict[str, Any] = dict.fromkeys(("rpm", "rpd", "tpm", "otpm"), 10)
+    levels: dict[str, Any] = capacities | {short: 0}
+    world.freeze(**levels)
+    answer = world.start(world.running(), 1, charge(1, 1, **capacities))
+    assert (answer.word, answer.limit) == ("wait", short)
+    assert {name: world.level(name) for name in levels} == levels
+    assert world.client.zcard(world.gate().inflight) == 0
 
 
-@pytest.mark.parametrize(("level", "cost"), [(0, 1), (3, 4), (2.5, 7), (-5, 10), (9.999999, 10), (0, 10)])
-def test_a_refusal_says_exactly_when(world: World, level: float, cost: int) -> None:
+@pytest.mark.parametrize(("level", "prompt"), [(0, 1), (3, 4), (2.5, 7), (-5, 10), (9.999999, 10), (0, 10)])
+def test_a_refusal_says_exactly_when(world: World, level: float, prompt: int) -> None:
     """The wait is the missing amount over the refill rate, rounded up to a millisecond."""
-    bucket = frozen(world, level)
-    answer = world.start(world.running(), 1, charges(bucket, cost))
-    assert answer == Answer("wait", str(math.ceil((cost - level) * bucket.period_ms / bucket.capacity)), "rpm")
+    world.freeze(tpm=level)
+    answer = world.start(world.running(), 1, charge(prompt, tpm=10))
+    assert answer == Answer("wait", str(math.ceil((prompt - level) * 60_000 / 10)), "tpm")
 
 
 def test_the_longest_wait_counts(world: World) -> None:
     """Of several short limits the one that takes longest is answered."""
-    quick, slow = frozen(world, 9, "rpm"), frozen(world, 2, "tpm")
-    answer = world.start(world.running(), 1, (Charge(slow, 10), Charge(quick, 10)))
+    world.freeze(rpm=0.9, tpm=2)
+    answer = world.start(world.running(), 1, charge(10, rpm=10, tpm=10))
     assert (answer.detail, answer.limit) == (str(8 * 6000), "tpm")
 
 
 def test_a_bucket_refills_continuously(world: World) -> None:
     """After the time a refusal named the same request is admitted, by Redis' clock."""
-    bucket = Bucket("rpm", world.keys.bucket("quick"), 10, 100)
-    assert world.start(world.running(), 1, charges(bucket, 10)).word == "started"
+    quick = charge(rpm=6000)
+    world.client.hset(world.gate().gate, mapping={"l:rpm": 0, "at": world.now_ms()})
     held = world.running()
-    wait_until(lambda: world.start(held, 1, charges(bucket, 10)).word == "started")
-    assert world.level(bucket) < 5
+    wait_until(lambda: world.start(held, 1, quick).word == "started")
 
 
-def test_a_bucket_never_holds_more_than_its_capacity(world: World) -> None:
-    """Idle time fills it once, not twice, and what comes back does not overfill it."""
-    bucket = world.bucket(10)
-    world.client.hset(bucket.key, mapping={"level": 10, "at": world.now_ms() - SLOW_MS})
-    world.client.pexpire(bucket.key, HOUR_MS)
-    held = world.running()
-    world.start(held, 1, charges(bucket, 1))
-    assert world.level(bucket) == 9
-    world.park(held, Ending(1, "rate_limited", "{}", give_back=(GiveBack(bucket, 500),)))
-    assert world.level(bucket) == 10
+def test_a_bucket_never_holds_more_than_its_limit(world: World) -> None:
+    """An hour without work saves nothing up."""
+    world.client.hset(world.gate().gate, mapping={"l:rpm": 5, "at": world.now_ms() - HOUR_MS})
+    world.start(world.running(), 1, charge(rpm=10))
+    assert world.level() == 9
 
 
-def test_a_request_that_can_never_fit_is_said_to_be_too_large(world: World) -> None:
-    """More than the capacity is not worth a wait; nothing is charged."""
-    rpm, tpm = world.bucket(10, "rpm", level=10), world.bucket(100, "tpm", level=100)
-    answer = world.start(world.running(), 1, (Charge(rpm, 1), Charge(tpm, 101)))
-    assert (answer.word, answer.limit) == ("too_large", "tpm")
-    assert (world.level(rpm), world.level(tpm)) == (10, 100)
+def test_a_request_above_a_limit_is_told_so(world: World) -> None:
+    """Waiting would never help: the limit and its size are named, and nothing is charged."""
+    world.freeze(rpm=10, tpm=100)
+    answer = world.start(world.running(), 1, charge(90, 11, rpm=10, tpm=100))
+    assert answer == Answer("too_large", "tpm", "100")
+    assert (world.level("rpm"), world.level("tpm")) == (10, 100)
 
 
-def test_a_short_wait_is_booked_and_charged_now(world: World) -> None:
-    """The level goes below zero, so the next one waits behind this one."""
-    bucket = world.bucket(10, level=1)
+def test_a_limit_that_changed_keeps_what_is_used(world: World) -> None:
+    """Another plan gives another capacity; what was used of the old one stays used."""
+    world.freeze(rpm=4)
+    world.client.hset(world.gate().gate, "k:rpm", 10)
+    assert world.view(charge(rpm=30)).limits["rpm"].left == 24
+    assert world.view(charge(rpm=5)).limits["rpm"].left == -1
+
+
+# --- bookings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_short_wait_is_booked_and_nothing_is_charged_yet(world: World) -> None:
+    """The next one waits behind it: a booking counts before those that have none."""
+    world.freeze(rpm=0)
     first, second = world.running(), world.running()
-    unit = SLOW_MS // 10
-    answer = world.start(first, 1, charges(bucket, 2), book_ms=unit)
-    assert answer.word == "booked"
-    assert 0 <= unit - int(answer.detail) < HOUR_MS
-    assert world.level(bucket) == -1
-    answer = world.start(second, 1, charges(bucket, 2), book_ms=unit)
-    assert (answer.word, answer.limit) == ("wait", "rpm")
-    assert 0 <= 3 * unit - int(answer.detail) < HOUR_MS
-    assert world.level(bucket) == -1
+    assert world.start(first, 1, charge(rpm=10), book_ms=6_000) == Answer("booked", "6001")
+    assert world.start(second, 1, charge(rpm=10), book_ms=6_000) == Answer("wait", "12000", "rpm")
+    assert (world.level(), world.bookings()) == (0, 1)
+
+
+def test_many_waiters_are_booked_one_behind_the_other(world: World) -> None:
+    """Start times do not coincide."""
+    world.freeze(rpm=0)
+    waits = [int(world.start(world.running(), 1, charge(rpm=10), book_ms=DAY_MS).detail) for _ in range(5)]
+    assert waits == [6_001, 12_001, 18_001, 24_001, 30_001]
 
 
 def test_a_booking_starts_at_its_time_and_not_before(world: World) -> None:
-    """Asking early, as a repeated call does, gets the rest of the wait; in time it starts, without a second charge."""
-    bucket = world.bucket(10, level=1)
+    """Asking early, as a repeated call does, gets the rest of the wait; in time it starts and is charged once."""
+    world.freeze(rpm=0)
     held = world.running()
-    first = world.start(held, 1, charges(bucket, 2), book_ms=SLOW_MS)
-    again = world.start(held, 1, charges(bucket, 2), book_ms=SLOW_MS)
-    assert (first.word, again.word) == ("booked", "booked")
-    assert int(again.detail) <= int(first.detail)
-    assert world.job(held.job.id).attempts == ()
-    world.client.hset(world.keys.job(held.job.id), "start_at", world.now_ms())
-    assert world.start(held, 1, charges(bucket, 2), book_ms=SLOW_MS).word == "started"
-    assert world.level(bucket) == -1
-    assert world.job(held.job.id).booking == ""
+    again = [world.start(held, 1, charge(rpm=10), book_ms=6_000) for _ in range(2)]
+    assert [answer.word for answer in again] == ["booked", "booked"]
+    assert (world.bookings(), world.job(held.job.id).attempts) == (1, ())
+    world.freeze(rpm=1)
+    assert world.start(held, 1, charge(rpm=10), book_ms=6_000).word == "started"
+    assert (world.level(), world.bookings()) == (0, 0)
+    assert sum(map(sum, world.view(charge(rpm=10)).booked)) == 0
+    assert world.job(held.job.id).start_at is None
 
 
-def test_a_booking_that_is_worked_off_starts_by_itself(world: World) -> None:
-    """A worker that sleeps for the wait it was told starts at its next call."""
-    bucket = Bucket("rpm", world.keys.bucket("quick"), 10, 100)
-    world.start(world.running(), 1, charges(bucket, 10))
-    held = world.running()
-    assert world.start(held, 1, charges(bucket, 10), book_ms=1000).word == "booked"
-    wait_until(lambda: world.start(held, 1, charges(bucket, 10), book_ms=1000).word == "started")
+def test_a_booking_comes_earlier_when_a_call_gives_back(world: World) -> None:
+    """A settlement moves bookings forward: whoever asks again, as who is woken does, starts at once."""
+    world.freeze(tpm=50)
+    running, waits = world.running(), world.running()
+    world.start(running, 1, charge(10, 40, tpm=50))
+    assert world.start(waits, 1, charge(20, tpm=50), book_ms=DAY_MS).word == "booked"
+    world.finish(running, success(1, charge=charge(10, 40, tpm=50), back=GiveBack(0, 0, 30)))
+    assert world.start(waits, 1, charge(20, tpm=50), book_ms=DAY_MS).word == "started"
 
 
-@pytest.mark.parametrize("how", ["release", "park", "requeue", "cancel", "rescue"])
+@pytest.mark.redis("valkey", "redis")
+def test_the_first_booking_is_woken_when_there_is_room(world: World) -> None:
+    """Its process is told on its own channel; nobody polls."""
+    world.freeze(tpm=50)
+    running, waits = world.running(), world.running()
+    world.start(running, 1, charge(10, 40, tpm=50))
+    with world.client.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe("wake-me")
+        wait_until(lambda: world.client.pubsub_numsub("wake-me") == [(b"wake-me", 1)])
+        world.start(waits, 1, charge(20, tpm=50), book_ms=DAY_MS, channel="wake-me")
+        world.finish(running, success(1, charge=charge(10, 40, tpm=50), back=GiveBack(0, 0, 30)))
+        message = wait_until(lambda: heard.get_message(timeout=1))
+    assert message["data"].decode() == waits.job.id
+
+
+@pytest.mark.parametrize("how", ["release", "park", "wait", "requeue", "cancel", "rescue"])
 def test_an_unused_booking_comes_back_once(world: World, how: str) -> None:
-    """Whoever ends the lease gives the booking back, and repeating it gives nothing more."""
-    bucket = world.bucket(10, level=1)
-    held = booked(world, bucket, lapsed=how == "rescue")
-    assert world.level(bucket) == -3
-    back = (GiveBack(bucket, 4),)
-    ending = Ending(0, "", "", give_back=back)
-    job = world.job(held.job.id)
-    assert decode_booking(job.booking) == back
+    """Whoever ends the lease gives the booking back; repeating it takes nobody else's."""
+    held = booked(world, lapsed=how == "rescue")
+    other = booked(world)
+    assert world.bookings() == 2
+    ending = Ending(0, "", "", charge=charge(rpd=10))
     call = {
-        "release": world.store.release(held, back),
-        "park": world.store.park(held, ending, 0, delay_ms=HOUR_MS, reason="", message=""),
+        "release": world.store.release(held, ending),
+        "park": world.store.park(held, ending, 0, Wait(HOUR_MS, "r")),
+        "wait": world.store.park(held, ending, 0, Wait(HOUR_MS, "r", for_gate=True)),
         "requeue": world.store.requeue(held, ending, 1, "power", reason="", message=""),
         "cancel": world.store.finish(held, ending, Final(JobState.CANCELLED)),
-        "rescue": world.store.rescue(job, decode_booking(job.booking)),
+        "rescue": world.store.rescue(world.job(held.job.id)),
     }[how]
     for _ in range(3):
         world.run(call)
-        assert world.level(bucket) == 1
+        assert world.bookings() == 1
+        assert world.view(charge(rpd=10)).booked[1] == (1, 1, 0)
+    assert world.job(other.job.id).start_at is not None
 
 
 def test_a_booking_under_a_lease_that_went_comes_back(world: World) -> None:
     """A late answer of an older lease wins while the next one sleeps; that one's next step returns its booking."""
-    bucket = world.bucket(10, level=1)
     old = world.started("w/1", lapsed=True)
     world.rescue(old.job)
     new = world.claim(old.job, "w/2")
-    assert world.start(new, 2, charges(bucket, 4), book_ms=SLOW_MS).word == "booked"
+    world.freeze(rpd=0)
+    assert world.start(new, 2, charge(rpd=10), book_ms=DAY_MS).word == "booked"
     assert world.finish(old, success(1)).word == "finished"
-    assert world.level(bucket) == -3
     for _ in range(2):
-        assert world.start(new, 2, charges(bucket, 4), book_ms=SLOW_MS).word == "superseded"
-        assert world.level(bucket) == 1
+        assert world.start(new, 2, charge(rpd=10), book_ms=DAY_MS).word == "superseded"
+        assert world.bookings() == 0
 
 
-def test_rescue_looks_again_when_the_booking_has_changed(world: World) -> None:
+def test_rescue_looks_again_when_the_gate_has_changed(world: World) -> None:
     """A sweep that read the record before the booking was made does not lose it."""
-    bucket = world.bucket(10, level=1)
+    world.freeze(rpd=0)
     held = world.running(lapsed=True)
     before = world.job(held.job.id)
-    world.start(held, 1, charges(bucket, 4), book_ms=SLOW_MS)
+    world.start(held, 1, charge(rpd=10), book_ms=DAY_MS)
     assert world.words(world.store.rescue(before)) == ["changed"]
-    after = world.job(held.job.id)
-    assert world.words(world.store.rescue(after, decode_booking(after.booking))) == ["done"]
-    assert world.level(bucket) == 1
+    assert world.words(world.store.rescue(world.job(held.job.id))) == ["done"]
+    assert world.bookings() == 0
 
 
-def test_a_finished_call_returns_what_it_did_not_use(world: World) -> None:
-    """The settlement goes into each bucket, once."""
-    rpm, tpm = world.bucket(10, "rpm", level=10), world.bucket(1000, "tpm", level=1000)
-    held = world.running()
-    world.start(held, 1, (Charge(rpm, 1), Charge(tpm, 300)))
-    call = world.store.finish(held, *success(1, back=[GiveBack(rpm, 0), GiveBack(tpm, 250)]))
-    assert world.words(call, call, call) == ["finished"] * 3
-    assert (world.level(rpm), world.level(tpm)) == (9, 950)
-
-
-def test_a_call_that_used_more_is_charged_on_top(world: World) -> None:
-    """An estimate that was too low goes into debt, and the next request waits for it."""
-    bucket = world.bucket(1000, "tpm", level=100)
-    held = world.running()
-    world.start(held, 1, charges(bucket, 100))
-    world.finish(held, success(1, back=[GiveBack(bucket, -500)]))
-    assert world.level(bucket) == -500
-
-
-def test_a_debt_is_not_forgotten(world: World) -> None:
-    """A bucket deep in debt lives until it would be paid, for a forgotten bucket counts as full."""
-    bucket = world.bucket(10, level=10)
-    held = world.running()
-    world.start(held, 1, charges(bucket, 10))
-    world.finish(held, success(1, back=[GiveBack(bucket, -50)]))
-    assert world.client.pttl(bucket.key) > 5 * bucket.period_ms
-
-
-def test_an_orphaned_answer_settles_too(world: World) -> None:
-    """The buckets follow what was really used, not what was kept."""
-    bucket = world.bucket(1000, "tpm", level=500)
-    held = world.started(lapsed=True)
-    world.rescue(held.job)
-    world.run(world.store.cancel(world.job(held.job.id)))
-    call = world.store.finish(held, *success(1, back=[GiveBack(bucket, 200)]))
-    assert world.words(call, call) == ["late", "late"]
-    assert world.level(bucket) == 700
-
-
-def test_a_blocked_model_is_waited_for(world: World) -> None:
-    """What one worker learned from a 429 holds all of them back, and charges nothing."""
-    bucket = world.bucket(10, level=10)
-    block = load("block").call({"gate": world.gate}, {"wait_ms": 30_000, "reason": "tpm"}, word)
-    world.run(block)
-    answer = world.start(world.running(), 1, charges(bucket, 1))
-    assert answer.word == "wait"
-    assert 0 < int(answer.detail) <= 30_000
-    assert world.level(bucket) == 10
-
-
-def test_a_shorter_block_never_shortens_a_longer_one(world: World) -> None:
-    """The latest time stands."""
-    script = load("block")
-    until = world.run(script.call({"gate": world.gate}, {"wait_ms": 30_000, "reason": "a"}, word))
-    assert world.run(script.call({"gate": world.gate}, {"wait_ms": 10, "reason": "b"}, word)) == until
-
-
-def test_a_booking_is_written_so_that_it_can_be_read_back() -> None:
-    """What encode writes, decode gives back as amounts."""
-    bucket = Bucket("tpm", "k:é", 10, 60_000)
-    assert decode_booking(encode_booking([Charge(bucket, 3)])) == (GiveBack(bucket, 3),)
-    assert decode_booking("") == ()
-
-
-def test_many_waiters_are_booked_one_behind_the_other(world: World) -> None:
-    """Start times do not coincide: each booking waits for those before it."""
-    bucket = world.bucket(10, level=0)
-    waits = [int(world.start(world.running(), 1, charges(bucket, 1), book_ms=SLOW_MS).detail) for _ in range(5)]
-    assert [round(wait * bucket.capacity / SLOW_MS, 3) for wait in waits] == [1, 2, 3, 4, 5]
+def test_a_booking_nobody_comes_for_is_dropped(world: World) -> None:
+    """Its process was killed: two seconds after its time it holds nobody back any more, and no sum stays behind."""
+    held = booked(world)
+    (member,) = world.client.zrange(world.gate().bookings, 0, -1)
+    world.client.zadd(world.gate().bookings, {member: world.now_ms() - 2_001})
+    world.freeze(rpd=1)
+    assert world.start(world.running(), 1, charge(rpd=10)).word == "started"
+    assert world.bookings() == 0
+    assert world.view(charge(rpd=10)).booked == ((0, 0, 0),) * 3
+    assert world.job(held.job.id).state is JobState.RUNNING
 
 
 def test_no_booking_without_a_claim(world: World) -> None:
     """A handle that never held the lease books nothing."""
-    bucket = world.bucket(10, level=0)
+    world.freeze(rpd=0)
     job = world.queued()
     forged = Held(job, 0, "w/1", world.store.of(job))
-    assert world.start(forged, 1, charges(bucket, 1), book_ms=SLOW_MS).word == "superseded"
-    assert world.level(bucket) == 0
+    assert world.start(forged, 1, charge(rpd=10), book_ms=DAY_MS).word == "superseded"
+    assert world.bookings() == 0
     assert world.park(forged, NO_ATTEMPT).word == "superseded"
+
+
+# --- lanes ------------------------------------------------------------------------------------------------------------
+
+
+def lane(world: World, priority: Priority) -> Held:
+    """Claim a job of a lane."""
+    return world.running(priority=priority)
+
+
+def test_interactive_goes_before_unstarted_batch_bookings(world: World) -> None:
+    """The batch job had booked first; the interactive one is counted before it."""
+    world.freeze(rpm=0)
+    batch, urgent = lane(world, Priority.BATCH), lane(world, Priority.INTERACTIVE)
+    assert world.start(batch, 1, charge(rpm=10), book_ms=DAY_MS) == Answer("booked", "6001")
+    assert world.start(urgent, 1, charge(rpm=10), book_ms=DAY_MS) == Answer("booked", "6001")
+    world.freeze(rpm=1)
+    again = world.start(batch, 1, charge(rpm=10), book_ms=DAY_MS)
+    assert again.word == "booked"
+    assert int(again.detail) > 6_001
+    assert world.start(urgent, 1, charge(rpm=10), book_ms=DAY_MS).word == "started"
+
+
+def test_batch_leaves_a_reserve_while_interactive_work_comes_in(world: World) -> None:
+    """Two calls of its kind, at most a tenth of the limit; ten seconds later batch has everything again."""
+    world.freeze(rpm=100)
+    world.start(lane(world, Priority.INTERACTIVE), 1, charge(rpm=100))
+    world.freeze(rpm=2)
+    batch = lane(world, Priority.BATCH)
+    assert world.start(batch, 1, charge(rpm=100)).word == "wait"
+    world.client.hset(world.gate().gate, "hi_at", world.now_ms() - 10_000)
+    assert world.start(batch, 1, charge(rpm=100)).word == "started"
+
+
+def test_a_lane_that_has_waited_long_is_not_starved(world: World) -> None:
+    """After five seconds without a start the batch lane goes as if it were the first."""
+    world.freeze(rpm=0)
+    for _ in range(5):
+        world.start(lane(world, Priority.INTERACTIVE), 1, charge(rpm=10), book_ms=DAY_MS)
+    batch = lane(world, Priority.BATCH)
+    assert world.start(batch, 1, charge(rpm=10)).word == "wait"
+    world.freeze(rpm=1)
+    assert world.start(batch, 1, charge(rpm=10)).word == "wait"
+    world.client.hset(world.gate().gate, "since:2", world.now_ms() - 5_000)
+    assert world.start(batch, 1, charge(rpm=10)).word == "started"
+    assert world.client.hget(world.gate().gate, "since:2") is None
+
+
+# --- settlement -------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_call_returns_what_it_did_not_use(world: World) -> None:
+    """The settlement goes into each limit, once."""
+    world.freeze(rpm=10, tpm=1000, otpm=500)
+    limits = charge(100, 200, rpm=10, tpm=1000, otpm=500)
+    held = world.running()
+    world.start(held, 1, limits)
+    call = world.store.finish(held, *success(1, charge=limits, back=GiveBack(0, 50, 150)))
+    assert world.words(call, call, call) == ["finished"] * 3
+    assert (world.level("rpm"), world.level("tpm"), world.level("otpm")) == (9, 900, 450)
+    assert world.client.zcard(world.gate().inflight) == 0
+
+
+def test_a_call_that_used_more_is_charged_on_top(world: World) -> None:
+    """An estimate that was too low goes into debt, and the next request waits for it."""
+    world.freeze(tpm=100)
+    held = world.running()
+    world.start(held, 1, charge(100, tpm=1000))
+    world.finish(held, success(1, charge=charge(100, tpm=1000), back=GiveBack(0, -500)))
+    assert world.level("tpm") == -500
+
+
+def test_a_debt_is_not_forgotten(world: World) -> None:
+    """A gate lives longer than any limit takes to fill, for a forgotten one counts as full."""
+    world.start(world.running(), 1, charge(10, tpd=10))
+    assert world.client.pttl(world.gate().gate) > DAY_MS
+
+
+def test_an_orphaned_answer_settles_too(world: World) -> None:
+    """The levels follow what was really used, not what was kept."""
+    old = world.started(lapsed=True)
+    world.freeze(tpm=500)
+    world.rescue(old.job)
+    world.run(world.store.cancel(world.job(old.job.id)))
+    call = world.store.finish(old, *success(1, charge=charge(200, tpm=1000), back=GiveBack(0, 200)))
+    assert world.words(call, call) == ["late", "late"]
+    assert world.level("tpm") == 700
+
+
+def test_gates_of_models_and_organisations_are_apart(world: World) -> None:
+    """What one model or organisation uses says nothing about another."""
+    world.start(world.running(), 1, charge(rpd=1, model="a"))
+    assert world.start(world.running(), 1, charge(rpd=1, model="b")).word == "started"
+    assert world.start(world.running(), 1, charge(rpd=1, model="a")).word == "wait"
+    assert len({world.keys.gate(org, m) for org in (ORG, "x") for m in ("a", "b")}) == 4

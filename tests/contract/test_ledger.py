@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from tests.contract.world import ENDING_ROW, ROW, UNKNOWN_ROW, World, cut, success
+from tests.contract.world import ENDING_ROW, ROW, UNKNOWN_ROW, World, charge, cut, success
 from vessel.gate.limiter import GiveBack
-from vessel.jobs.store import MAX_KILLS, MAX_LAPSES, ORPHANED, UNKNOWN, Ending, Final
+from vessel.jobs.steps import ORPHANED, UNKNOWN, Ending, Final
+from vessel.jobs.store import MAX_KILLS, MAX_LAPSES
 from vessel.wire import JobState
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
@@ -67,12 +68,12 @@ def test_a_failure_that_costs_nothing_is_not_booked(world: World) -> None:
 def test_a_paid_call_of_a_missing_record_is_booked_once(world: World) -> None:
     """Redis lost the job, not the bill: one entry however often finish is repeated, and no key stays for ever."""
     held = world.started()
-    bucket = world.bucket(level=2)
+    world.freeze(tpm=2)
     world.client.delete(world.keys.job(held.job.id), world.keys.events(held.job.id))
-    call = world.store.finish(held, *success(1, back=[GiveBack(bucket, 3)]))
+    call = world.store.finish(held, *success(1, charge=charge(tpm=10), back=GiveBack(prompt_tokens=3)))
     assert world.words(call, call, call) == ["missing"] * 3
     assert world.booked() == [("1", ORPHANED)]
-    assert world.level(bucket) == 5
+    assert world.level("tpm") == 5
     assert world.run(world.store.read(held.job.id)) is None
 
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.contract.world import TIER, World, success
+from vessel.jobs.steps import Wait
 from vessel.wire import check_submission, encode_body
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
@@ -71,7 +72,7 @@ def test_texts_of_ours_survive_too(world: World) -> None:
     text = '"\\\x00é👩‍👧 @REPR@\n'
     job = world.queued(policy={"tags": {"k": text}}, reasons=(text,))
     held = world.claim(job)
-    world.run(world.store.park(held, success(3)[0], 0, delay_ms=1, reason=text, message=text))
+    world.run(world.store.park(held, success(3)[0], 0, Wait(1, text, text)))
     found = world.job(job.id)
     assert (found.policy["tags"]["k"], found.reasons, found.reason, found.message) == (text, (text,), text, text)
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.contract.world import SLOW_MS, TIER, World, charges, failure, success
+from tests.contract.world import DAY_MS, TIER, World, charge, failure, success
 from tests.waiting import wait_until
 from vessel.jobs.model import TRANSITIONS, Job, Verb
-from vessel.jobs.store import NO_ATTEMPT, Final, Held
+from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Issue
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -20,8 +20,13 @@ pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 INVALID_FINISH = "finish without a result"
 
 
-def job_in(world: World, state: JobState) -> Job:
-    """Bring a job into a state by the verbs that lead there; its lease, wait or deadline is over where it has one."""
+def job_in(world: World, state: JobState, *, backlog: bool = False) -> Job:
+    """Bring a job into a state by the verbs that lead there; its lease, wait or deadline is over where it has one.
+
+    `backlog`: a waiting one waits there, without a ticket.
+    """
+    if backlog and state is JobState.QUEUED:
+        return world.queued(deadline_ms=1, issue=Issue.BACKLOG)
     if state is JobState.RUNNING:
         return world.running(lapsed=True, deadline_ms=1).job
     job = world.queued(deadline_ms=1)
@@ -29,7 +34,7 @@ def job_in(world: World, state: JobState) -> Job:
         case JobState.QUEUED:
             pass
         case JobState.PARKED:
-            world.park(world.claim(job))
+            (world.wait if backlog else world.park)(world.claim(job))
         case JobState.CANCELLED:
             world.run(world.store.cancel(job))
         case JobState.EXPIRED:
@@ -51,15 +56,21 @@ def forged(world: World, job: Job) -> Held:
     return Held(job, job.generation, "w/1", world.store.of(job))
 
 
+def book(world: World, held: Held) -> None:
+    """Ask to start where nothing is left before tomorrow."""
+    world.freeze(rpd=0)
+    world.start(held, 1, charge(rpd=10), book_ms=DAY_MS)
+
+
 def act(world: World, verb: Verb | str, job: Job) -> None:
     """Try a verb with everything but the state in its favour."""
     held, store = forged(world, job), world.store
     issued = int(world.client.zscore(world.keys.tickets(TIER), job.id) or 0)
     ending, final = success(len(job.attempts) + 1)
     calls: dict[Verb | str, Callable[[], object]] = {
-        Verb.CREATE: lambda: world.run(store.create(world.new(id=job.id, body=b"{}"), TIER, issue=True)),
+        Verb.CREATE: lambda: world.run(store.create(world.new(id=job.id, body=b"{}"), TIER, issue=Issue.TICKET)),
         Verb.CLAIM: lambda: world.run(store.claim(job.id, job.generation, job.queue, "w/2")),
-        Verb.BOOK: lambda: world.start(held, 1, charges(world.bucket(level=0), 1), book_ms=SLOW_MS),
+        Verb.BOOK: lambda: book(world, held),
         Verb.START: lambda: world.start(held, len(job.attempts) + 1),
         Verb.RENEW: lambda: world.run(store.renew([held])),
         Verb.FINISH: lambda: world.finish(held, (ending, final)),
@@ -68,6 +79,7 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
         Verb.REQUEUE: lambda: world.requeue(held),
         Verb.RELEASE: lambda: world.run(store.release(held)),
         Verb.PROMOTE: lambda: world.run(store.promote(job)),
+        Verb.FEED: lambda: world.run(store.feed(job, world.gate(), 1)),
         Verb.REISSUE: lambda: world.run(store.reissue(job, job.queue, issued)),
         Verb.RESCUE: lambda: world.run(store.rescue(job)),
         Verb.CANCEL: lambda: world.run(store.cancel(job)),
@@ -80,14 +92,14 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
 @pytest.mark.parametrize("verb", Verb)
 def test_a_verb_acts_from_its_sources_only(world: World, verb: Verb, state: JobState) -> None:
     """From a source a verb leads to one of its targets; from any other state the record stays as it was."""
-    job = job_in(world, state)
+    job = job_in(world, state, backlog=verb is Verb.FEED)
     edge = TRANSITIONS[verb]
-    before = world.record(job)
+    before, told = world.record(job), world.events(job)
     if state in edge.sources:
 
         def moved() -> bool:
             act(world, verb, world.job(job.id))
-            return world.record(job) != before
+            return (world.record(job), world.events(job)) != (before, told)
 
         wait_until(moved)
         assert world.job(job.id).state in edge.leads(state)

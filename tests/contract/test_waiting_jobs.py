@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.world import HOUR_MS, OTHER_TIER, SLOW_MS, TIER, World, charges, cut, success
+from tests.contract.world import DAY_MS, HOUR_MS, OTHER_TIER, TIER, World, charge, cut, success
 from tests.waiting import wait_until
-from vessel.jobs.store import NO_ATTEMPT, Answer, Ending, Final
-from vessel.keyspace.script import load, word
+from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Final
+from vessel.keyspace.script import Arg, load, word
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ def test_a_parked_job_is_not_promoted_early(world: World) -> None:
     assert world.job(held.job.id).parked_until == until
 
 
-def test_a_parked_job_is_promoted_once_with_its_ticket(world: World) -> None:
-    """However many sweeps see it due, one ticket goes out, and it can be claimed."""
+def test_a_parked_job_is_promoted_once_and_fed_once(world: World) -> None:
+    """However many sweeps see it due, it waits in the backlog once; however many feed it, one ticket goes out."""
     held = world.running()
     world.park(held)
-    job = world.promoted(held.job)
+    job = held.job
+    wait_until(lambda: world.words(world.store.promote(world.job(job.id))) == ["done"])
     assert world.words(*[world.store.promote(job)] * 2) == ["stale", "stale"]
+    assert (world.job(job.id).state, world.tickets()) == (JobState.QUEUED, [(job.id, 0)])
+    assert world.words(*[world.store.feed(job, world.gate(), 5)] * 3) == ["done", "stale", "stale"]
     assert world.tickets() == [(job.id, 0), (job.id, 1)]
     assert world.claim(job, "w/2").generation == 2
 
@@ -50,11 +53,11 @@ def test_due_names_a_parked_job_when_its_time_has_come(world: World) -> None:
 
 def test_parking_uses_no_attempt(world: World) -> None:
     """A hundred rounds of waiting for quota leave no attempt, no kill and no ledger entry."""
-    bucket = world.bucket(10, level=0)
+    world.freeze(rpm=0)
     job = world.queued()
     for _ in range(100):
         held = world.claim(job)
-        assert world.start(held, 1, charges(bucket, 1)).word == "wait"
+        assert world.start(held, 1, charge(rpm=10)).word == "wait"
         world.park(held)
         job = world.promoted(job)
     assert (job.attempts, job.kills, job.counted_attempts, world.ledger()) == ((), 0, 0, [])
@@ -220,17 +223,18 @@ def test_renewing_keeps_many_jobs_apart(world: World) -> None:
 
 def test_an_event_tells_of_every_transition(world: World) -> None:
     """A waiter that follows the stream sees each step."""
-    bucket = world.bucket(10, level=1)
+    world.freeze(rpd=0)
     held = world.running()
-    world.start(held, 1, charges(bucket, 2), book_ms=SLOW_MS)
-    world.client.hset(world.keys.job(held.job.id), "start_at", world.now_ms())
-    world.start(held, 1, charges(bucket, 2))
+    world.start(held, 1, charge(rpd=10), book_ms=DAY_MS)
+    world.freeze(rpd=1)
+    world.start(held, 1, charge(rpd=10))
     world.park(held, Ending(1, "timeout", "{}"))
     again = world.claim(world.promoted(held.job), "w/2")
+    world.freeze(rpd=10**6)
     world.start(again, 2)
     world.finish(again, success(2))
     assert world.events(held.job) == [
-        *("created", "claimed", "booked", "started", JobState.PARKED, "promoted", "claimed", "started"),
+        *("created", "claimed", "booked", "started", JobState.PARKED, "promoted", "fed", "claimed", "started"),
         JobState.SUCCEEDED,
     ]
 
@@ -262,8 +266,8 @@ def test_a_worker_counts_while_it_is_heard(world: World) -> None:
     tiers = [world.keys.live(TIER), world.keys.live(OTHER_TIER)]
 
     def beat(worker: str, silent_ms: int) -> None:
-        call = load("heartbeat").call({}, {"worker": worker, "silent_ms": silent_ms}, word, more_keys=tiers[:1])
-        world.run(call)
+        said: dict[str, Arg] = {"worker": worker, "silent_ms": silent_ms, "slots_here": 7}
+        world.run(load("heartbeat").call({"slots": world.keys.slots}, said, word, more_keys=tiers[:1]))
 
     def alive(silent_ms: int) -> list[int]:
         return world.run(load("alive").call({}, {"silent_ms": silent_ms}, list, more_keys=tiers))
@@ -273,3 +277,4 @@ def test_a_worker_counts_while_it_is_heard(world: World) -> None:
     wait_until(lambda: alive(1) == [0, 0])
     beat("w2", 1)
     assert alive(HOUR_MS) == [1, 0]
+    assert world.client.hgetall(world.keys.slots) == {b"w2": b"7"}

@@ -9,6 +9,7 @@ import pytest
 
 from tests.contract.world import World, failure, success
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
+from vessel.jobs.steps import Issue
 from vessel.keyspace.connect import AsyncRunner
 from vessel.watch import BLOCK_MS, events_of, jobs_page, last_id, read_stream, read_streams, succeeded
 from vessel.watch.loops import AsyncWaiter
@@ -45,7 +46,7 @@ def test_a_thread_is_woken_by_the_end_of_its_own_job(world: World, waiter: Waite
     """It registers before the job is created, so that no end is missed."""
     new = world.new(reply=waiter.reply)
     waiter.register(new.id)
-    world.run(world.store.create(new, "ultra_fast", issue=True))
+    world.run(world.store.create(new, "ultra_fast", issue=Issue.TICKET))
     world.finish(world.claim(world.job(new.id)), success(0))
 
     assert waiter.wait(new.id, 30).state is JobState.SUCCEEDED
@@ -55,7 +56,7 @@ async def test_coroutines_are_woken_by_the_end_of_their_own_job(world: World, as
     """Two that wait for the same job both get it."""
     new = world.new(reply=async_waiter.reply)
     async_waiter.register(new.id)
-    world.run(world.store.create(new, "ultra_fast", issue=True))
+    world.run(world.store.create(new, "ultra_fast", issue=Issue.TICKET))
     waits = [asyncio.ensure_future(async_waiter.wait(new.id, 30)) for _ in range(2)]
     await asyncio.sleep(0)
     world.finish(world.claim(world.job(new.id)), success(0))

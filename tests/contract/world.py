@@ -9,26 +9,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.waiting import wait_until
 from vessel.dispatch.ticket import parse, template
-from vessel.gate.limiter import Bucket, Charge, GiveBack
+from vessel.gate.limiter import NAMES, NOTHING, Charge, GiveBack
+from vessel.gate.view import GateView, look
 from vessel.jobs.model import Hop, Job
 from vessel.jobs.record import NewJob, new_job_id
-from vessel.jobs.store import NO_ATTEMPT, UNKNOWN, Answer, Ending, Final, Held, JobStore
+from vessel.jobs.steps import NO_ATTEMPT, UNKNOWN, Answer, Ending, Final, Held, Issue, Start, Wait
+from vessel.jobs.store import JobStore
 from vessel.keyspace.connect import SyncRunner
-from vessel.keyspace.names import Keys
+from vessel.keyspace.names import GateKeys, Keys, gate_keys
 from vessel.wire import JobState, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vessel.keyspace.script import Call
 
 T = TypeVar("T")
 TIER, OTHER_TIER = "ultra_fast", "power"
 HOPS = (Hop("llama-3.1-8b-instant", TIER), Hop("llama-3.3-70b-versatile", OTHER_TIER))
 HOUR_MS = 3_600_000
-SLOW_MS = 10**12
-"""A limit's window in which nothing refills while a test runs; and how far ahead a start may then be booked."""
-
+DAY_MS = 86_400_000
+MODEL, ORG = HOPS[0].model, "default"
 TTL_MS = HOUR_MS
 ROW = '{"model":"llama-3.1-8b-instant","tier":"ultra_fast","worker":"w","worst_nano_usd":7}'
 UNKNOWN_ROW = '{"estimated":true}'
@@ -36,9 +35,11 @@ ENDING_ROW = '{"status":200,"cost_nano_usd":5}'
 _numbers = itertools.count(1)
 
 
-def success(number: int = 1, answer: bytes = b'{"choices":[1]}', back: Sequence[GiveBack] = ()) -> tuple[Ending, Final]:
+def success(
+    number: int = 1, answer: bytes = b'{"choices":[1]}', charge: Charge | None = None, back: GiveBack = NOTHING
+) -> tuple[Ending, Final]:
     """Build the ending and the result of a call that answered."""
-    ending = Ending(number, JobState.SUCCEEDED, ENDING_ROW, f'{{"attempt":{number}}}', tuple(back))
+    ending = Ending(number, JobState.SUCCEEDED, ENDING_ROW, f'{{"attempt":{number}}}', charge, back)
     return ending, Final(JobState.SUCCEEDED, {"response": answer}, valid=True)
 
 
@@ -52,9 +53,11 @@ def cut(number: int = 1) -> Ending:
     return Ending(number, UNKNOWN, '{"status":null}', UNKNOWN_ROW)
 
 
-def charges(bucket: Bucket, cost: int) -> tuple[Charge, ...]:
-    """Charge one bucket."""
-    return (Charge(bucket, cost),)
+def charge(prompt: int = 1, output: int = 0, *, model: str = MODEL, nano_usd: int = 0, concurrency: int = 0,
+           **limits: int) -> Charge:  # fmt: skip
+    """Charge one call to a model with these limits; without any the gate knows that there is none."""
+    figures = tuple(limits.get(name, 0) for name in NAMES)
+    return Charge(model, ORG, figures, prompt, output, nano_usd, concurrency)
 
 
 @dataclass
@@ -96,7 +99,7 @@ class World:
         }
         return NewJob(**given | more)
 
-    def queued(self, *, issue: bool = True, **more: Any) -> Job:
+    def queued(self, *, issue: Issue = Issue.TICKET, **more: Any) -> Job:
         """Create a job."""
         new = self.new(**more)
         assert self.run(self.store.create(new, TIER, issue=issue)).word == "created"
@@ -113,10 +116,12 @@ class World:
         """Create and claim a job."""
         return self.claim(self.queued(**more), owner, lapsed=lapsed)
 
-    def start(self, held: Held, attempt: int = 1, of: Sequence[Charge] = (), *, book_ms: int = 0) -> Answer:
-        """Start an attempt under a gate that is open."""
-        call = self.store.start(held, attempt, ROW, UNKNOWN_ROW, self.gate, charges=of, book_ms=book_ms)
-        return self.run(call)
+    def start(
+        self, held: Held, attempt: int = 1, of: Charge | None = None, *, book_ms: int = 0, channel: str = ""
+    ) -> Answer:
+        """Start an attempt; without a charge at a gate whose limits are far away."""
+        start = Start(attempt, ROW, UNKNOWN_ROW, TIER, of or charge(rpd=10**6), book_ms, channel=channel)
+        return self.run(self.store.start(held, start))
 
     def started(self, owner: str = "w/1", *, lapsed: bool = False, **more: Any) -> Held:
         """Create, claim and start a job."""
@@ -126,7 +131,11 @@ class World:
 
     def park(self, held: Held, ending: Ending = NO_ATTEMPT, *, delay_ms: int = 1) -> Answer:
         """Park on the hop it is on."""
-        return self.run(self.store.park(held, ending, 0, delay_ms=delay_ms, reason="quota", message="full"))
+        return self.run(self.store.park(held, ending, 0, Wait(delay_ms, "quota", "full")))
+
+    def wait(self, held: Held, ending: Ending = NO_ATTEMPT, *, look_ms: int = 0) -> Answer:
+        """Let it wait in the backlog until the gate has room."""
+        return self.run(self.store.park(held, ending, 0, Wait(60_000, "quota", "full", for_gate=True, look_ms=look_ms)))
 
     def requeue(self, held: Held, ending: Ending = NO_ATTEMPT) -> Answer:
         """Send on to the second hop's queue."""
@@ -141,8 +150,13 @@ class World:
         return self.run(self.store.rescue(self.job(job.id)))
 
     def promoted(self, job: Job) -> Job:
-        """Promote a parked job as soon as its time has come."""
+        """Promote a parked job as soon as its time has come, and feed it."""
         wait_until(lambda: self.run(self.store.promote(self.job(job.id))).word == "done")
+        return self.fed(job)
+
+    def fed(self, job: Job, tokens: int = 0) -> Job:
+        """Give a job of the backlog its ticket, if it has none."""
+        self.run(self.store.feed(self.job(job.id), self.gate(), tokens))
         return self.job(job.id)
 
     def run_next(self, held: Held, attempt: int) -> Held:
@@ -159,22 +173,29 @@ class World:
 
     # --- what is in Redis ---------------------------------------------------------------------------------------------
 
-    @property
-    def gate(self) -> str:
-        """The gate of the one model."""
-        return self.keys.gate("org", "model")
+    def gate(self, model: str = MODEL) -> GateKeys:
+        """The keys of a model's gate."""
+        return gate_keys(self.keys, ORG, model, "t")
 
-    def bucket(self, capacity: int = 10, name: str = "rpm", level: float | None = None) -> Bucket:
-        """Make a bucket, written with a level if one is given."""
-        bucket = Bucket(name, self.keys.bucket(f"{name}/{next(_numbers)}"), capacity, SLOW_MS)
-        if level is not None:
-            self.client.hset(bucket.key, mapping={"level": level, "at": self.now_ms()})
-            self.client.pexpire(bucket.key, HOUR_MS)
-        return bucket
+    def freeze(self, model: str = MODEL, **levels: float) -> None:
+        """Write levels that stay for the next hour unless they are charged: the gate's clock is ahead."""
+        key = self.gate(model).gate
+        self.client.hset(key, mapping={f"l:{name}": level for name, level in levels.items()})
+        self.client.hdel(key, *(f"k:{name}" for name in levels))
+        self.client.hset(key, "at", self.now_ms() + HOUR_MS)
+        self.client.pexpire(key, HOUR_MS)
 
-    def level(self, bucket: Bucket) -> float:
-        """Read a bucket's level as last written."""
-        return float(self.client.hget(bucket.key, "level") or bucket.capacity)
+    def level(self, name: str = "rpm", model: str = MODEL) -> float:
+        """Read a limit's level as last written."""
+        return float(self.client.hget(self.gate(model).gate, f"l:{name}"))
+
+    def view(self, of: Charge) -> GateView:
+        """Look at the gate of a charge."""
+        return self.run(look(self.gate(of.model), of.figures))
+
+    def bookings(self, model: str = MODEL) -> int:
+        """Count the booked starts."""
+        return int(self.client.zcard(self.gate(model).bookings))
 
     def now_ms(self) -> int:
         """Read Redis' clock."""
@@ -213,6 +234,8 @@ class World:
                     content: Any = self.client.hgetall(name)
                 case b"zset":
                     content = self.client.zrange(name, 0, -1, withscores=True)
+                case b"set":
+                    content = sorted(self.client.smembers(name))
                 case b"list":
                     content = self.client.lrange(name, 0, -1)
                 case b"stream":

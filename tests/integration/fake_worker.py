@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from vessel.dispatch.queues import queues_of
 from vessel.dispatch.ticket import parse
-from vessel.jobs.store import Ending, Final, Held
+from vessel.gate.limiter import Charge
+from vessel.jobs.steps import Ending, Final, Held, Start
 from vessel.keyspace.connect import SyncRunner, connect
-from vessel.keyspace.script import load, word
+from vessel.keyspace.script import Arg, load, word
 from vessel.submit import Door, redis_url
 from vessel.wire import JobState
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TURN_S = 0.02
 ROW = json.dumps({"model": "openai/gpt-oss-20b", "tier": "power", "worker": "fake", "worst_nano_usd": 5})
+UNLIMITED = (0, 10**6, 0, 0, 0, 0)
 ENDED = json.dumps({"status": 200, "counted": True, "cost_nano_usd": 3})
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12, "cached_tokens": 2, "reasoning_tokens": 1}
 
@@ -57,7 +59,8 @@ def failed(_job: Job) -> Final:
 def beat(runner: SyncRunner, door: Door, tiers: Sequence[str]) -> None:
     """Say that a worker of these tiers lives."""
     keys = [door.keys.live(tier) for tier in tiers]
-    runner.run(load("heartbeat").call({}, {"worker": "fake", "silent_ms": 60_000}, word, more_keys=keys))
+    alive: dict[str, Arg] = {"worker": "fake", "silent_ms": 60_000, "slots_here": 10}
+    runner.run(load("heartbeat").call({"slots": door.keys.slots}, alive, word, more_keys=keys))
 
 
 class FakeWorker:
@@ -100,6 +103,7 @@ class FakeWorker:
             queues = {self.door.keys.queue(name): name for name in queues_of(self.tiers)}
             while not self._stop.is_set():
                 self._beat(runner)
+                self._feed(runner, client)
                 taken: Any = client.brpop(list(queues), timeout=TURN_S)
                 if taken:
                     for job_id, generation in parse(taken[1]):
@@ -111,11 +115,19 @@ class FakeWorker:
     def _beat(self, runner: SyncRunner) -> None:
         beat(runner, self.door, self.tiers)
 
+    def _feed(self, runner: SyncRunner, client: Any) -> None:
+        """Give every job of the backlog its ticket."""
+        for name in client.scan_iter(self.door.keys.backlog("*", "*")):
+            for job_id in client.zrange(name, 0, -1):
+                job = runner.run(self.door.store.peek(job_id.decode()))
+                if job is not None:
+                    runner.run(self.door.store.feed(job, self.door.store.gate(job, None), 1))
+
     def _begin(self, runner: SyncRunner, job_id: str, generation: int, queue: str) -> None:
         held = runner.run(self.door.store.claim(job_id, generation, queue, "fake/1"))
         if isinstance(held, Held):
-            gate = self.door.keys.gate("fake", "fake")
-            runner.run(self.door.store.start(held, 1, ROW, "{}", gate, charges=(), book_ms=0))
+            charge = Charge("fake", "fake", UNLIMITED, 0, 0)
+            runner.run(self.door.store.start(held, Start(1, ROW, "{}", "fake", charge, book_ms=0)))
             self.started.append(job_id)
             self._running.append(held)
 

@@ -12,7 +12,6 @@ from tests.waiting import wait_until_async
 from vessel.errors import RedisUnreachable
 from vessel.execute import Executor, job, process
 from vessel.execute.persist import persist
-from vessel.gate.limiter import buckets_of
 from vessel.keyspace.script import command
 from vessel.registry import load_registry
 from vessel.upstream.outcome import Failure, Reason, Success, Usage
@@ -170,17 +169,20 @@ async def test_a_booking_that_is_still_ahead_is_slept_for_again(
     """A timer that fires early, or a clock that steps back, costs another sleep and not the job."""
     slept: list[float] = []
 
-    async def early(seconds: float) -> bool:
+    async def early(job_id: str, seconds: float) -> bool:
+        assert job_id
         slept.append(seconds)
         return False
 
     job_id = await submit(executor, "hello")
     limits = executor.registry.model(MODEL).limits[executor.settings.groq_plan]
-    rpm = next(b for b in buckets_of(executor.keys, executor.settings.org, MODEL, limits) if b.name == "rpm")
+    assert limits.rpm
     now = await executor.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
-    a_tenth_of_a_second = rpm.capacity * 100 / rpm.period_ms
-    await executor.runner.run(command("HSET", rpm.key, "level", -a_tenth_of_a_second, "at", now, parse=int))
-    monkeypatch.setattr(executor, "sleep_unless_draining", early)
+    a_tenth_of_a_second = 1 - limits.rpm / 60 / 10
+    gate = executor.keys.gate(executor.settings.org, MODEL)
+    await executor.runner.run(command("HSET", gate, "l:rpm", a_tenth_of_a_second, "at", now, parse=int))
+    await executor.runner.run(command("PEXPIRE", gate, 60_000, parse=int))
+    monkeypatch.setattr(executor, "sleep_until_woken", early)
     await serve(executor, job_id)
 
     assert len(slept) > 1

@@ -75,7 +75,7 @@ def test_prompts_of_every_size_arrive_whole(size: int) -> None:
         (408, Reason.SERVER_ERROR),
         (409, Reason.SERVER_ERROR),
         (413, Reason.TOO_LARGE),
-        (422, Reason.BAD_REQUEST),
+        (422, Reason.UNPROCESSABLE),
         (424, Reason.DEPENDENCY_FAILED),
         (429, Reason.RATE_LIMITED),
         (498, Reason.OVER_CAPACITY),

@@ -86,7 +86,7 @@ def test_an_answer_agrees_with_the_simulators_own_log(simulator: str, rules: htt
         ({"kind": "status", "status": 500}, Reason.SERVER_ERROR, Charge.NONE),
         ({"kind": "status", "status": 401}, Reason.UNAUTHORIZED, Charge.NONE),
         ({"kind": "status", "status": 403}, Reason.FORBIDDEN, Charge.NONE),
-        ({"kind": "status", "status": 422}, Reason.BAD_REQUEST, Charge.NONE),
+        ({"kind": "status", "status": 422}, Reason.UNPROCESSABLE, Charge.NONE),
         ({"kind": "status", "status": 424}, Reason.DEPENDENCY_FAILED, Charge.NONE),
         ({"kind": "status", "status": 429, "retry_after": 7}, Reason.RATE_LIMITED, Charge.NONE),
         ({"kind": "status", "status": 498}, Reason.OVER_CAPACITY, Charge.NONE),

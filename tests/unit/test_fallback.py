@@ -80,8 +80,12 @@ CONSEQUENCES: dict[Reason, tuple[Decision | type[Decision], Decision | type[Deci
     Reason.UNAUTHORIZED: (Park, Park, Park),
     Reason.NO_KEY: (Park, Park, Park),
     Reason.BAD_REQUEST: (Fail, Fail, Fail),
-    Reason.FORBIDDEN: (Fail, Fail, Fail),
-    Reason.SPEND_LIMIT: (Fail, Fail, Fail),
+    Reason.FORBIDDEN: (Park, Park, Park),
+    Reason.SPEND_LIMIT: (Park, Park, Park),
+    Reason.MAINTENANCE: (Park, Park, Park),
+    Reason.BREAKER_OPEN: (Park, Park, Park),
+    Reason.OVER_BUDGET: (Park, Park, Park),
+    Reason.UNPROCESSABLE: (Retry, Reroute(1, "unprocessable"), Retry),
     Reason.RESPONSE_TOO_LARGE: (Fail, Fail, Fail),
     Reason.CANCELLED: (Fail, Fail, Fail),
 }
@@ -110,9 +114,7 @@ def test_every_reason_has_its_consequence(reason: Reason) -> None:
             assert decision == expected
 
 
-@pytest.mark.parametrize(
-    "reason", [Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.SPEND_LIMIT, Reason.RESPONSE_TOO_LARGE]
-)
+@pytest.mark.parametrize("reason", [Reason.BAD_REQUEST, Reason.RESPONSE_TOO_LARGE])
 def test_a_permanent_error_never_walks_the_chain(reason: Reason) -> None:
     """It fails at once under its own name, even past a deadline; the seed sent it to every model."""
     decision = decided(reason, deadline_at=NOW - 1)
@@ -204,11 +206,46 @@ def test_counted_attempts_are_a_budget(reason: Reason) -> None:
     assert "All 5 attempts" in decision.message
 
 
-@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.OVER_CAPACITY, Reason.CONNECT_FAILED, Reason.NO_KEY])
-def test_uncounted_attempts_end_some_day(reason: Reason) -> None:
-    """A job refused fifty times without a real try is given up."""
-    assert not isinstance(decided(reason, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED - 1), Fail)
-    assert isinstance(decided(reason, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED), Fail)
+def test_uncounted_attempts_end_some_day() -> None:
+    """A job refused fifty times for its model's quota, without a real try, is given up."""
+    assert not isinstance(decided(Reason.RATE_LIMITED, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED - 1), Fail)
+    assert isinstance(decided(Reason.RATE_LIMITED, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED), Fail)
+
+
+VESSEL_WIDE = (
+    *(Reason.OVER_CAPACITY, Reason.CONNECT_FAILED, Reason.NO_KEY, Reason.UNAUTHORIZED, Reason.FORBIDDEN),
+    *(Reason.SPEND_LIMIT, Reason.MAINTENANCE, Reason.BREAKER_OPEN, Reason.OVER_BUDGET),
+)
+
+
+@pytest.mark.parametrize("reason", VESSEL_WIDE)
+def test_what_stops_everybody_never_uses_a_job_up(reason: Reason) -> None:
+    """An outage, a bad key, maintenance and a spend cap may last for hours; the gate bounds how often they are met."""
+    assert not isinstance(decided(reason, counted_attempts=5, uncounted_attempts=10 * MAX_UNCOUNTED), Fail)
+
+
+@pytest.mark.parametrize("reason", [Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST])
+def test_a_failure_while_the_breaker_is_open_is_waited_out(reason: Reason) -> None:
+    """The call that looks whether the model is back is no try of the job."""
+    assert isinstance(decided(reason, counted_attempts=5, outage=True), Park)
+    assert isinstance(decided(reason, counted_attempts=5), Fail)
+
+
+def test_one_models_breaker_sends_the_job_to_the_next_model() -> None:
+    """That of the provider holds for all of them, so the job waits where it is."""
+    alone, all_models = (failed(Reason.BREAKER_OPEN, detail=detail) for detail in ("model", "provider"))
+
+    assert decide(situation(), alone) == Reroute(1, "breaker_open")
+    assert isinstance(decide(situation(), all_models), Park)
+
+
+@pytest.mark.parametrize("reason", [Reason.MAINTENANCE, Reason.BREAKER_OPEN, Reason.OVER_BUDGET])
+def test_what_is_held_waits_as_long_as_the_gate_says(reason: Reason) -> None:
+    """Until the maintenance is over, the next look at the model is due, or the budget's day ends."""
+    assert decided(reason, 3_600, hop=1, hops=HOPS[:2]) == Park(3_600_000, str(reason), 1)
+    told = decided(reason, 3_600, policy={"on_outage": "fail"}, hop=2)
+    assert isinstance(told, Fail)
+    assert "on_outage" in told.message
 
 
 @pytest.mark.parametrize("reason", [Reason.OVER_CAPACITY, Reason.CONNECT_FAILED])
@@ -322,5 +359,5 @@ def test_no_decision_breaks_a_promise(
     if isinstance(decision, Fail):
         assert decision.state in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
         assert decision.message
-    else:
+    elif reason not in VESSEL_WIDE:
         assert s.uncounted_attempts < MAX_UNCOUNTED

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from vessel.gate.limiter import Charge
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, new_job_id, read_attempts, read_job
-from vessel.jobs.store import LIGHT_FIELDS, NO_ATTEMPT, Final, Held, JobStore
+from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Start, Wait
+from vessel.jobs.store import LIGHT_FIELDS, JobStore
 from vessel.keyspace.names import TTL_CLASSES, Keys, family, job_keys
 from vessel.wire import TERMINAL, JobState, Priority
 
@@ -76,6 +78,9 @@ def test_an_edge_leads_only_to_its_targets() -> None:
         assert frozenset().union(*(edge.leads(s) for s in edge.sources or [JobState.QUEUED])) <= edge.targets, verb
 
 
+CHARGE = Charge("m", "org", (0,) * 6, 1, 1)
+
+
 def store() -> JobStore:
     """Build a store; nothing is sent."""
     return JobStore(Keys("ns"), "template", ttl_ms=1, lease_ms=1)
@@ -94,13 +99,14 @@ def test_each_verb_hands_its_script_the_sources_of_the_table() -> None:
     held, end = Held(job, 1, "o", store().of(job)), Final(JobState.FAILED)
     calls: dict[Verb, Call[Any]] = {
         Verb.CLAIM: store().claim("j", 0, "q", "o"),
-        Verb.START: store().start(held, 1, "", "", "g", charges=(), book_ms=0),
+        Verb.START: store().start(held, Start(1, "", "", "power", CHARGE, 0)),
         Verb.RENEW: store().renew([held]),
         Verb.FINISH: store().finish(held, NO_ATTEMPT, end),
-        Verb.PARK: store().park(held, NO_ATTEMPT, 0, delay_ms=1, reason="", message=""),
+        Verb.PARK: store().park(held, NO_ATTEMPT, 0, Wait(1, "")),
         Verb.REQUEUE: store().requeue(held, NO_ATTEMPT, 0, "q", reason="", message=""),
         Verb.RELEASE: store().release(held),
         Verb.PROMOTE: store().promote(job),
+        Verb.FEED: store().feed(job, store().gate(job, CHARGE), 1),
         Verb.REISSUE: store().reissue(job, "q", 1),
         Verb.RESCUE: store().rescue(job),
         Verb.EXPIRE: store().expire(job),
@@ -189,7 +195,10 @@ KEYS = Keys("ns")
     ("name", "which"),
     [
         (KEYS.job("job_1"), "job"), (KEYS.events("job_1"), "events"), (KEYS.idempotency("t", "k"), "idempotency"),
-        (KEYS.queue("power.batch"), "queue"), (KEYS.tickets("power"), "tickets"), (KEYS.bucket("a/b/c"), "bucket"),
+        (KEYS.queue("power.batch"), "queue"), (KEYS.tickets("power"), "tickets"), (KEYS.bookings("o", "m"), "gate"),
+        (KEYS.provider("o"), "gate"), (KEYS.inflight("o", "m"), "inflight"), (KEYS.fed("o", "m/n"), "fed"),
+        (KEYS.groups, "backlog"), (KEYS.flows("1|m"), "backlog"), (KEYS.backlog("1|m", "q|t"), "backlog"),
+        (KEYS.maintenance, "maintenance"), (KEYS.budget("*"), "budget"), (KEYS.slots, "slots"),
         (KEYS.gate("o", "m"), "gate"), (KEYS.live("power"), "live"), (KEYS.reply("p"), "reply"),
         (KEYS.role("r"), "role"), (KEYS.index, "index"), (KEYS.leases, "leases"), (KEYS.parked, "parked"),
         (KEYS.deadlines, "deadlines"), (KEYS.ledger, "ledger"), (KEYS.models, "models"), (KEYS.sweep, "sweep"),

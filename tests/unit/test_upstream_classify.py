@@ -52,7 +52,7 @@ def classify(status: int, error: object = None, headers: dict[str, str] | None =
         (409, None, Reason.SERVER_ERROR),
         (413, {"message": "x", "type": "tokens", "code": "rate_limit_exceeded"}, Reason.TOO_LARGE),
         (413, b"<html>413 Request Entity Too Large</html>", Reason.TOO_LARGE),
-        (422, {"message": "x"}, Reason.BAD_REQUEST),
+        (422, {"message": "x"}, Reason.UNPROCESSABLE),
         (424, {"message": "x"}, Reason.DEPENDENCY_FAILED),
         (429, {"message": REACHED, "type": "tokens", "code": "rate_limit_exceeded"}, Reason.RATE_LIMITED),
         (429, b"<html>Too many requests</html>", Reason.RATE_LIMITED),

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from vessel.gate.limiter import Bucket
+from vessel.gate.limiter import NOTHING, GiveBack
 from vessel.gate.limiter import Charge as GateCharge
 from vessel.jobs.model import Hop, Job
-from vessel.jobs.store import UNKNOWN
+from vessel.jobs.steps import UNKNOWN
 from vessel.registry import load_registry
 from vessel.upstream.outcome import Charge, Failure, Reason, Success, Usage
 from vessel.usage.rows import Call, attempt_row, counts, ending, unknown_row
 from vessel.wire import JobState, Priority
 
 MODEL = load_registry().model("openai/gpt-oss-120b")
-RPM, TPM = Bucket("rpm", "r", 30, 60_000), Bucket("tpm", "t", 8000, 60_000)
+GATE = GateCharge(MODEL.id, "org", (30, 0, 8000, 0, 0, 0), 100, 50, 45_000)
 
 
 def call(**policy: Any) -> Call:
@@ -28,7 +28,7 @@ def call(**policy: Any) -> Call:
         model=MODEL.id, hops=(Hop(MODEL.id, "power"),), hop=0, policy=policy, reasons=(), created_at=0, updated_at=0,
         estimated_tokens=100, prompt_bytes=0,
     )  # fmt: skip
-    return Call(job, 2, MODEL, "power", "w1", 100, 50, 45_000, (GateCharge(RPM, 1), GateCharge(TPM, 150)))
+    return Call(job, 2, MODEL, "power", "w1", 100, 50, 45_000, GATE)
 
 
 def success(**more: Any) -> Success:
@@ -41,9 +41,9 @@ def failure(reason: Reason, charge: Charge = Charge.NONE, usage: Usage | None = 
     return Failure(MODEL.id, reason, "It failed.", status=500, charge=charge, usage=usage)
 
 
-def given_back(outcome: Success | Failure) -> dict[str, int]:
-    """Name what goes back into each bucket."""
-    return {back.bucket.name: back.amount for back in ending(call(), outcome, counted=True).give_back}
+def given_back(outcome: Success | Failure) -> GiveBack:
+    """Say what goes back into the gate."""
+    return ending(call(), outcome, counted=True).back
 
 
 def test_a_success_is_booked_at_its_exact_price() -> None:
@@ -70,7 +70,7 @@ def test_a_call_without_an_answer_is_booked_at_its_worst_case() -> None:
     """What may be billed counts as billed, marked as a guess, in the ledger and against the cap alike."""
     end = ending(call(), failure(Reason.TIMEOUT, Charge.UNKNOWN), counted=True)
 
-    assert (end.label, end.ledger_row, end.give_back) == (UNKNOWN, unknown_row(call()), ())
+    assert (end.label, end.ledger_row, end.back) == (UNKNOWN, unknown_row(call()), NOTHING)
     assert json.loads(end.row)["cost_nano_usd"] == json.loads(attempt_row(call()))["worst_nano_usd"] == 45_000
     assert json.loads(end.ledger_row, parse_float=Decimal)["cost_usd"] == Decimal("0.000045")
 
@@ -94,14 +94,14 @@ def test_a_failure_that_costs_nothing_is_no_entry() -> None:
 @pytest.mark.parametrize(
     ("outcome", "back"),
     [
-        (success(), {"rpm": 0, "tpm": 150 - 70}),
-        (failure(Reason.RATE_LIMITED), {"rpm": 1, "tpm": 150}),
-        (failure(Reason.SERVER_ERROR), {"rpm": 0, "tpm": 150}),
-        (failure(Reason.PROTOCOL_ERROR, Charge.KNOWN, Usage(80, 10)), {"rpm": 0, "tpm": 60}),
-        (failure(Reason.TIMEOUT, Charge.UNKNOWN), {}),
+        (success(), GiveBack(0, 40, 40, 45_000 - 16_500)),
+        (failure(Reason.RATE_LIMITED), GiveBack(1, 100, 50, 45_000)),
+        (failure(Reason.SERVER_ERROR), GiveBack(0, 100, 50, 45_000)),
+        (failure(Reason.PROTOCOL_ERROR, Charge.KNOWN, Usage(80, 10)), GiveBack(0, 20, 40, 45_000 - 18_000)),
+        (failure(Reason.TIMEOUT, Charge.UNKNOWN), NOTHING),
     ],
 )
-def test_what_was_not_used_goes_back(outcome: Success | Failure, back: dict[str, int]) -> None:
+def test_what_was_not_used_goes_back(outcome: Success | Failure, back: GiveBack) -> None:
     """Cached tokens and unused output come back; a refused request does as well, one that ran does not."""
     assert given_back(outcome) == back
 
@@ -118,7 +118,8 @@ def test_tags_and_their_text_do_not_disturb_the_row() -> None:
 def test_only_what_the_job_is_to_blame_for_counts() -> None:
     """Quota, outages and keys leave `max_attempts` alone."""
     uncounted = {Reason.RATE_LIMITED, Reason.MODEL_GONE, Reason.OVER_CAPACITY, Reason.CONNECT_FAILED,
-                 Reason.UNAUTHORIZED, Reason.NO_KEY}  # fmt: skip
+                 Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN, Reason.SPEND_LIMIT, Reason.MAINTENANCE,
+                 Reason.BREAKER_OPEN, Reason.OVER_BUDGET}  # fmt: skip
 
     assert counts(success())
     assert {reason for reason in Reason if not counts(failure(reason))} == uncounted

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
 from vessel.execute.persist import Spool, persist
-from vessel.jobs.store import Held
+from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
+from vessel.keyspace.listen import listen
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from vessel.jobs.model import Hop
+    from vessel.keyspace.script import Call
     from vessel.settings import Settings
 
 HEARTBEAT_S = 0.5
@@ -44,6 +47,7 @@ class Executor:
         self.worker = worker
         self.door = Door(settings)
         self.registry, self.keys, self.store = self.door.registry, self.door.keys, self.door.store
+        self._redis_url = redis_url
         self.runner = AsyncRunner(connect_async(redis_url))
         key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else None
         self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
@@ -51,7 +55,11 @@ class Executor:
         self.availability = Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date())
         self.alive: dict[str, int] = {}
         self.draining = False
-        self._drained = asyncio.Event()
+        self._sleepers: dict[str, asyncio.Event] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._outages: dict[str, float] = {}
+        self.channel = self.keys.wake(worker)
+        self.slots = slots
         self._slots = asyncio.Semaphore(slots)
         self._runs: dict[str, JobRun] = {}
         self._claims = itertools.count(1)
@@ -79,6 +87,7 @@ class Executor:
             asyncio.ensure_future(executor._repeat(executor._beat, HEARTBEAT_S)),
             asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
             asyncio.ensure_future(sweeper.run()),
+            asyncio.ensure_future(executor._listen()),
         ]
         return executor
 
@@ -111,15 +120,26 @@ class Executor:
     def drain(self) -> None:
         """Start nothing more: claimed jobs that have not started are released, running calls end."""
         self.draining = True
-        self._drained.set()
+        for woken in self._sleepers.values():
+            woken.set()
 
-    async def sleep_unless_draining(self, seconds: float) -> bool:
-        """Sleep to a booked start; true at once when the process drains."""
-        try:
-            await asyncio.wait_for(self._drained.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
+    async def sleep_until_woken(self, job_id: str, seconds: float) -> bool:
+        """Sleep to a booked start, or until the gate says that there is room before; true when the process drains."""
+        woken = self._sleepers.setdefault(job_id, asyncio.Event())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(woken.wait(), seconds)
+        self._sleepers.pop(job_id, None)
+        return self.draining
+
+    def tell(self, call: Call[Any]) -> None:
+        """Send a call whose answer nobody needs; without Redis it is lost."""
+        task = asyncio.ensure_future(self._told(call))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _told(self, call: Call[Any]) -> None:
+        with suppress(VesselError):
+            await self.runner.run(call)
 
     async def close(self) -> None:
         """Stop the background work and close connections; jobs still held go back through their lease."""
@@ -139,6 +159,7 @@ class Executor:
     async def _leave(self) -> None:
         """Stop counting as alive, so that no work is sent to a tier that nobody else serves."""
         names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
+        names.append(command("HDEL", self.keys.slots, self.worker, parse=word))
         await self.runner.run_all(names)
 
     def now_ms(self) -> int:
@@ -152,6 +173,13 @@ class Executor:
     def note_blocked(self, model: str, wait_ms: float) -> None:
         """Remember how long a model is held back, so that decisions can prefer one that is not."""
         self._blocked[model] = self.now_ms() + wait_ms
+
+    def note_outage(self, model: str, why: str) -> None:
+        """Say once a minute, not once a job, that calls to a model are held back."""
+        now = time.monotonic()
+        if now >= self._outages.get(model, 0.0):
+            self._outages[model] = now + 60
+            log.warning("breaker.open", model=model, reason=why)
 
     def wait_ms(self, hops: Sequence[Hop]) -> dict[str, int]:
         """Say how long the models of a chain are still held back, as far as this process knows."""
@@ -183,12 +211,20 @@ class Executor:
             except Exception as error:  # noqa: BLE001  a broken beat must not end the worker's renewals
                 log.error("worker.step_failed", step=step.__name__, error=type(error).__name__)  # noqa: TRY400  no texts
 
+    async def _listen(self) -> None:
+        """Hear on the process' own channel which sleeper may start early; timers stand in while Redis is away."""
+        async for job_id in listen(self._redis_url, self.channel):
+            woken = self._sleepers.get(job_id)
+            if woken is not None:
+                woken.set()
+
     async def _beat(self) -> None:
         if self.draining:
             await self._leave()
             return
         beat = load("heartbeat").call(
-            {}, {"worker": self.worker, "silent_ms": 10 * SILENT_MS}, word,
+            {"slots": self.keys.slots},
+            {"worker": self.worker, "silent_ms": 10 * SILENT_MS, "slots_here": self.slots}, word,
             more_keys=[self.keys.live(tier) for tier in self.tiers],
         )  # fmt: skip
         calls: list[Any] = [beat, self.door.alive(), self.door.availability()]

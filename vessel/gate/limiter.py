@@ -1,7 +1,7 @@
 """What one call charges to the organisation's buckets, and what comes back when its usage is known.
 
-Limits are items of `limits` (its grammar and its keys); Groq's are continuous buckets per organisation and model whose
-capacity is the limit, charged with prompt + max_completion_tokens at admission (groq-facts 1.8, 2).
+Limits are items of `limits`; Groq's are continuous buckets per organisation and model whose capacity is the limit,
+charged with prompt + max_completion_tokens at admission (groq-facts 1.8, 2).
 """
 
 from __future__ import annotations
@@ -11,82 +11,88 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from limits import RateLimitItem
 
-    from vessel.keyspace.names import Keys
     from vessel.registry import Limits
     from vessel.upstream.outcome import Usage
 
+NAMES = ("rpm", "rpd", "tpm", "tpd", "itpm", "otpm")
+"""Requests and tokens per minute and day, input and output tokens per minute: the order in which scripts take them."""
+
+PERIOD_MS = {name: 86_400_000 if name.endswith("d") else 60_000 for name in NAMES}
+
 
 @cache
-def _periods() -> Mapping[str, type[RateLimitItem]]:
-    # Imported here, because producers need this module's values and never a limit's period.
+def _kinds() -> Mapping[str, type[RateLimitItem]]:
+    # Imported here, because producers need this module's values and never a limit's item.
     from limits import RateLimitItemPerDay, RateLimitItemPerMinute  # noqa: PLC0415
 
-    return {
-        "rpm": RateLimitItemPerMinute,
-        "rpd": RateLimitItemPerDay,
-        "tpm": RateLimitItemPerMinute,
-        "tpd": RateLimitItemPerDay,
-        "itpm": RateLimitItemPerMinute,
-        "otpm": RateLimitItemPerMinute,
-    }
+    return {name: RateLimitItemPerDay if name.endswith("d") else RateLimitItemPerMinute for name in NAMES}
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """One limit of one model: `capacity` units refilled over `period_ms`."""
-
-    name: str
-    key: str
-    capacity: int
-    period_ms: int
+def items_of(limits: Limits) -> dict[str, RateLimitItem]:
+    """Give the limits that are set as items of `limits`, each in the namespace of its name."""
+    amounts = {name: getattr(limits, name) for name in NAMES}
+    return {name: _kinds()[name](amount, namespace=name) for name, amount in amounts.items() if amount is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one call takes from one bucket."""
+    """What one call takes from the gate of a model: one request, its tokens and, of budgets, its worst case.
 
-    bucket: Bucket
-    cost: int
+    `configured` are the limits in the order of NAMES, 0 where none is set; `concurrency` 0 means no bound.
+    """
+
+    model: str
+    org: str
+    configured: tuple[int, ...]
+    prompt_tokens: int
+    output_tokens: int
+    nano_usd: int = 0
+    concurrency: int = 0
+
+    @property
+    def figures(self) -> str:
+        """Return the configured limits as scripts take them."""
+        return " ".join(map(str, self.configured))
+
+    def cost(self, name: str) -> int:
+        """Return what it takes from one limit."""
+        costs = {"rpm": 1, "rpd": 1, "itpm": self.prompt_tokens, "otpm": self.output_tokens}
+        return costs.get(name, self.prompt_tokens + self.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """What goes back into a bucket; below zero it is charged on top."""
+    """What goes back into the gate; below zero it is charged on top."""
 
-    bucket: Bucket
-    amount: int
-
-
-def buckets_of(keys: Keys, org: str, model: str, limits: Limits) -> tuple[Bucket, ...]:
-    """Build the buckets of one model for one organisation; limits that are not set have none."""
-    found = []
-    for name, item_type in _periods().items():
-        amount = getattr(limits, name)
-        if amount is not None:
-            item = item_type(amount, namespace=name)
-            key = keys.bucket(item.key_for(org, model))
-            found.append(Bucket(name, key, amount, item.get_expiry() * 1000))
-    return tuple(found)
+    requests: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int = 0
 
 
-def charge(buckets: Sequence[Bucket], prompt_tokens: int, output_tokens: int) -> tuple[Charge, ...]:
-    """Charge one request with an estimated prompt and its largest possible output."""
-    costs = {"rpm": 1, "rpd": 1, "itpm": prompt_tokens, "otpm": output_tokens}
-    return tuple(Charge(b, costs.get(b.name, prompt_tokens + output_tokens)) for b in buckets)
+NOTHING = GiveBack()
 
 
-def settle(charges: Sequence[Charge], usage: Usage) -> tuple[GiveBack, ...]:
+def configured(limits: Limits | None) -> tuple[int, ...]:
+    """Return limits in the order of NAMES, 0 where none is set."""
+    return tuple((getattr(limits, name) or 0) if limits else 0 for name in NAMES)
+
+
+def settle(charge: Charge, usage: Usage, spent_nano: int) -> GiveBack:
     """Return what was charged and not used; cached tokens do not count (Groq docs/prompt-caching)."""
     prompt = max(0, usage.prompt_tokens - usage.cached_tokens)
-    used = {"rpm": 1, "rpd": 1, "itpm": prompt, "otpm": usage.completion_tokens}
-    total = prompt + usage.completion_tokens
-    return tuple(GiveBack(c.bucket, c.cost - used.get(c.bucket.name, total)) for c in charges)
+    return GiveBack(
+        0,
+        charge.prompt_tokens - prompt,
+        charge.output_tokens - usage.completion_tokens,
+        charge.nano_usd - spent_nano,
+    )
 
 
-def refund(charges: Sequence[Charge], *, requests: bool) -> tuple[GiveBack, ...]:
+def refund(charge: Charge, *, requests: bool) -> GiveBack:
     """Return everything a call charged that the upstream did not; `requests` tells whether the request counts back."""
-    return tuple(GiveBack(c.bucket, c.cost if requests or c.bucket.name not in {"rpm", "rpd"} else 0) for c in charges)
+    return GiveBack(int(requests), charge.prompt_tokens, charge.output_tokens, charge.nano_usd)

@@ -27,6 +27,7 @@ class Verb(StrEnum):
     REQUEUE = "requeue"
     RELEASE = "release"
     PROMOTE = "promote"
+    FEED = "feed"
     REISSUE = "reissue"
     RESCUE = "rescue"
     CANCEL = "cancel"
@@ -84,7 +85,8 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.PARK: _edge([_RUNNING], [_PARKED], "waits for quota, breaker, maintenance or retry-after"),
     Verb.REQUEUE: _edge([_RUNNING], [_QUEUED], "a fallback hop to the next tier's queue"),
     Verb.RELEASE: _edge([_RUNNING], [_QUEUED], "given back before its start, no attempt used"),
-    Verb.PROMOTE: _edge([_PARKED], [_QUEUED], "its time has come"),
+    Verb.PROMOTE: _edge([_PARKED], [_QUEUED], "its time has come; the backlog feeds it in its turn"),
+    Verb.FEED: _edge(_WAITING, [_QUEUED], "its ticket, out of the backlog, just ahead of its admission"),
     Verb.REISSUE: _edge([_QUEUED], [_QUEUED], "its ticket was lost; the generation grows"),
     Verb.RESCUE: _edge(
         [_RUNNING], [_QUEUED, JobState.FAILED], "its lease is over; after three kills it fails as poison_job"
@@ -176,7 +178,11 @@ class Job:
     idem: str = ""
     reply: str = ""
     builtin_tools: tuple[str, ...] = ()
-    booking: str = ""
+    at_model: str = ""
+    """The model whose gate it has a booking or a call at."""
+    waits_for_gate: bool = False
+    start_at: int | None = None
+    output_tokens: int = 0
 
     @property
     def terminal(self) -> bool:

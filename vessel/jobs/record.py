@@ -33,6 +33,7 @@ class NewJob:
     body: bytes = field(repr=False)
     body_hash: str
     estimated_tokens: int
+    output_tokens: int = 0
     deadline_ms: int = 0
     idempotency_key: str | None = None
     reply: str = ""
@@ -52,6 +53,7 @@ class NewJob:
             "reasons": dump(self.reasons),
             "body": self.body,
             "est": str(self.estimated_tokens),
+            "out": str(self.output_tokens),
             "queue": queue,
             "idem": idem,
             "reply": self.reply,
@@ -119,6 +121,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         created_at=_number(record, "created") or 0,
         updated_at=_number(record, "updated") or 0,
         estimated_tokens=_number(record, "est") or 0,
+        output_tokens=_number(record, "out") or 0,
         prompt_bytes=len(record.get("body", b"")),
         body=record.get("body", b""),
         response=record.get("response"),
@@ -140,5 +143,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         idem=_text(record, "idem"),
         reply=_text(record, "reply"),
         builtin_tools=tuple(t for t in _text(record, "tools").split(",") if t),
-        booking=_text(record, "booking"),
+        at_model=_text(record, "at_model"),
+        waits_for_gate=_text(record, "waits") == "1",
+        start_at=_number(record, "start_at"),
     )

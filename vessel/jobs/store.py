@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vessel.gate.limiter import Bucket, Charge, GiveBack
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
-from vessel.jobs.record import NewJob, dump, read_job
-from vessel.keyspace.names import JobKeys, Keys, job_keys
+from vessel.jobs.record import NewJob, read_job
+from vessel.jobs.steps import LANES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Due, Ending, Final, Held, Issue, Start, Wait
+from vessel.keyspace.names import GateKeys, JobKeys, Keys, gate_keys, job_keys
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
-from vessel.wire import JobState
+from vessel.wire import JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-UNKNOWN = "unknown"
-ORPHANED = "orphaned"
+    from vessel.gate.limiter import Charge
+
 MAX_KILLS = 3
 """Workers lost in the middle of a job's call, before it is given up as the likely cause."""
 
@@ -26,62 +25,22 @@ MAX_LAPSES = 10
 
 LIGHT_FIELDS = (
     *("id", "state", "gen", "tenant", "priority", "tier", "model", "hops", "hop", "policy", "reasons", "created"),
-    *("updated", "est", "queue", "idem", "reply", "tools", "booking", "until", "deadline", "finished", "kills"),
-    *("lapses", "reason", "message", "usage", "cost", "served_model", "served_tier", "retry_of", "cancel"),
+    *("updated", "est", "out", "queue", "idem", "reply", "tools", "at_model", "until", "deadline", "finished", "kills"),
+    *(
+        "lapses",
+        "reason",
+        "message",
+        "usage",
+        "cost",
+        "served_model",
+        "served_tier",
+        "retry_of",
+        "cancel",
+        "waits",
+        "start_at",
+    ),
 )
 """A record without its payloads and attempts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A running job as the process that claimed it knows it: the fence of every further step."""
-
-    job: Job
-    generation: int
-    owner: str
-    keys: JobKeys
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How an attempt ended: its row, its ledger row (empty: not charged) and what goes back into the buckets."""
-
-    number: int
-    label: str
-    row: str
-    ledger_row: str = ""
-    give_back: tuple[GiveBack, ...] = ()
-
-
-NO_ATTEMPT = Ending(0, "", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Final:
-    """What a job ends with."""
-
-    state: JobState
-    fields: dict[str, str | bytes] = field(default_factory=dict, repr=False)
-    valid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A script's answer: a word, a number or text that goes with it, and the limit it is about."""
-
-    word: str
-    detail: str = ""
-    limit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What a sweep should look at."""
-
-    parked: tuple[str, ...]
-    leased: tuple[str, ...]
-    deadlines: tuple[str, ...]
-    now_ms: int
 
 
 def _answer(raw: Sequence[Any]) -> Answer:
@@ -92,26 +51,18 @@ def _repr(hop: Hop) -> str:
     return f"{hop.tier} {hop.model}"
 
 
-def _triples(give_back: Sequence[GiveBack]) -> tuple[list[str], list[Arg]]:
-    args: list[Arg] = []
-    for item in give_back:
-        args += [item.bucket.capacity, item.bucket.period_ms, item.amount]
-    return [item.bucket.key for item in give_back], args
+def _named(*keys: JobKeys | GateKeys) -> dict[str, str]:
+    return {name: getattr(some, name) for some in keys for name in some.__slots__}
 
 
-def _named(keys: JobKeys, **more: str) -> dict[str, str]:
-    return {name: getattr(keys, name) for name in keys.__slots__} | more
+def group_of(job_or_hop_model: str, priority: Priority) -> str:
+    """Name the backlog's group: jobs of one lane that wait for one model."""
+    return f"{LANES[priority]}|{job_or_hop_model}"
 
 
-def encode_booking(charges: Sequence[Charge]) -> str:
-    """Write charges so that whoever frees the booking can give them back."""
-    return dump([[c.bucket.name, c.bucket.key, c.bucket.capacity, c.bucket.period_ms, c.cost] for c in charges])
-
-
-def decode_booking(text: str) -> tuple[GiveBack, ...]:
-    """Read a booking back as what it gives back."""
-    rows = json.loads(text) if text else []
-    return tuple(GiveBack(Bucket(n, k, c, p), cost) for n, k, c, p, cost in rows)
+def flow_of(queue: str, tenant: str) -> str:
+    """Name a flow of a group: the jobs of one tenant whose tickets go into one queue."""
+    return f"{queue}|{tenant}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +73,27 @@ class JobStore:
     template: str
     ttl_ms: int
     lease_ms: int
+    org: str = "default"
 
-    def of(self, job: Job) -> JobKeys:
-        """Collect a job's keys from its record."""
-        return job_keys(self.keys, job.id, queue=job.queue, idem=job.idem, reply=job.reply)
+    def of(self, job: Job, *, queue: str = "", model: str = "") -> JobKeys:
+        """Collect a job's keys from its record; `queue` and `model` are those it goes on with."""
+        onto = queue or job.queue
+        return job_keys(
+            self.keys,
+            job.id,
+            queue=onto,
+            idem=job.idem,
+            reply=job.reply,
+            group=group_of(model or job.model, job.priority),
+            flow=flow_of(onto, job.tenant),
+        )
 
-    def create(self, new: NewJob, queue: str, *, issue: bool) -> Call[Answer]:
+    def gate(self, job: Job, charge: Charge | None) -> GateKeys:
+        """Collect the keys of the gate that a charge is for."""
+        model, org = (charge.model, charge.org) if charge else (job.at_model, self.org)
+        return gate_keys(self.keys, org, model, job.tenant)
+
+    def create(self, new: NewJob, queue: str, *, issue: Issue) -> Call[Answer]:
         """Create: answers created, exists or conflict with the id that holds the key."""
         key = new.idempotency_key
         idem = self.keys.idempotency(new.tenant, key) if key else ""
@@ -135,14 +101,17 @@ class JobStore:
             "id": new.id,
             "body_hash": new.body_hash,
             "use_key": "1" if key else "0",
-            "issue": "1" if issue else "0",
+            "issue": issue,
             "template": self.template,
             "queue_name": queue,
             "repr": _repr(new.hops[0]),
             "deadline_ms": new.deadline_ms,
             "to": JobState.QUEUED,
+            "group": group_of(new.hops[0].model, new.priority),
+            "flow": flow_of(queue, new.tenant),
         }
-        names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem))
+        names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem, group=str(args["group"]),
+                                flow=str(args["flow"])))  # fmt: skip
         return load("create").call(names, args, _answer, more_args=new.fields(queue, idem))
 
     def claim(self, job_id: str, generation: int, queue: str, owner: str) -> Call[Held | Answer]:
@@ -165,32 +134,34 @@ class JobStore:
 
         return load("claim").call(names, args, parse)
 
-    def start(self, held: Held, attempt: int, row: str, unknown_row: str, gate: str, *, charges: Sequence[Charge],
-              book_ms: int) -> Call[Answer]:  # fmt: skip
-        """Book and start: answers started, booked, wait, too_large, cancel_requested or superseded."""
+    def start(self, held: Held, call: Start) -> Call[Answer]:
+        """Book and start: answers started, booked, wait, held, too_large, cancel_requested or superseded."""
         args: dict[str, Arg] = {
+            "id": held.job.id,
             "generation": held.generation,
             "owner": held.owner,
-            "attempt": attempt,
-            "row": row,
-            "unknown_row": unknown_row,
-            "booking": encode_booking(charges),
-            "book_ms": book_ms,
+            "attempt": call.attempt,
+            "row": call.row,
+            "unknown_row": call.unknown_row,
             "from": sources(Verb.START),
+            "model": call.charge.model,
+            "tier": call.tier,
+            "lane": LANES[held.job.priority],
+            "prompt": call.charge.prompt_tokens,
+            "output": call.charge.output_tokens,
+            "book_ms": call.book_ms,
+            "configured": call.charge.figures,
+            "concurrency": call.charge.concurrency,
+            "call_ms": call.call_ms,
+            "worst_nano": call.charge.nano_usd,
+            "channel": call.channel,
         }
-        limits: list[Arg] = []
-        for item in charges:
-            limits += [item.bucket.capacity, item.bucket.period_ms, item.cost]
 
         def parse(raw: Sequence[Any]) -> Answer:
-            words = [word(part) for part in raw]
-            named = {"wait": 2, "too_large": 1}.get(words[0])
-            which = int(words[named]) if named else 0
-            limit = charges[which - 1].bucket.name if which else ""
-            return Answer(words[0], words[1] if len(words) > 1 else "", limit)
+            words = [*(word(part) for part in raw), "", "", ""]
+            return Answer(words[0], words[1], words[2], words[3])
 
-        keys = [c.bucket.key for c in charges]
-        return load("start").call(_named(held.keys, gate=gate), args, parse, more_keys=keys, more_args=limits)
+        return load("start").call(_named(held.keys, self.gate(held.job, call.charge)), args, parse)
 
     def renew(self, held: Sequence[Held]) -> Call[list[str]]:
         """Renew the leases of one process: one word per job, ok, cancel or lost."""
@@ -207,40 +178,42 @@ class JobStore:
 
     def finish(self, held: Held, ending: Ending, final: Final) -> Call[Answer]:
         """Finish: answers finished, late, superseded or missing; a call's ending is booked in every case."""
-        keys, triples = _triples(ending.give_back)
         words: list[Arg] = [part for pair in final.fields.items() for part in pair]
-        args = self._ending(held, ending) | {
+        args = self._ending(held, ending) | self._waits_in(held.job) | {
             "late_label": ORPHANED,
             "valid": "1" if final.valid else "0",
             "from": sources(Verb.FINISH),
             "when_running": JobState.RUNNING,
             "to": final.state,
-        }
-        more = [len(words), *words, *triples]
-        return load("finish").call(_named(held.keys), args, _answer, more_keys=keys, more_args=more)
+        }  # fmt: skip
+        names = _named(held.keys, self.gate(held.job, ending.charge))
+        return load("finish").call(names, args, _answer, more_args=words)
 
-    def park(self, held: Held, ending: Ending, hop: int, *, delay_ms: int, reason: str, message: str) -> Call[Answer]:
-        """Park until the delay is over, on the hop it will go on with."""
-        keys, triples = _triples(ending.give_back)
-        args = self._ending(held, ending) | self._onward(held, hop, reason, message) | {
+    def park(self, held: Held, ending: Ending, hop: int, wait: Wait) -> Call[Answer]:
+        """Park on the hop the job will go on with: for a time, or in the backlog until the gate has room."""
+        target = held.job.hops[hop]
+        args = self._ending(held, ending) | self._onward(held, hop, wait.reason, wait.message) | {
             "from": sources(Verb.PARK),
             "to": JobState.PARKED,
-            "delay_ms": max(1, delay_ms),
+            "delay_ms": max(1, wait.delay_ms),
+            "in_backlog": "1" if wait.for_gate else "0",
+            "look_ms": wait.look_ms,
+            "group": group_of(target.model, held.job.priority),
+            "flow": flow_of(held.job.queue, held.job.tenant),
         }  # fmt: skip
-        return load("park").call(_named(held.keys), args, _answer, more_keys=keys, more_args=triples)
+        names = _named(self.of(held.job, model=target.model), self.gate(held.job, ending.charge))
+        return load("park").call(names, args, _answer)
 
     def requeue(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str) -> Call[Answer]:
         """Requeue on the hop's own queue, ticket in the same step."""
         return self._send_on(held, ending, hop, queue, reason=reason, message=message, verb=Verb.REQUEUE)
 
-    def release(self, held: Held, booking: Sequence[GiveBack] = ()) -> Call[Answer]:
+    def release(self, held: Held, ending: Ending = NO_ATTEMPT) -> Call[Answer]:
         """Release a job that has not started: no attempt is used and its booking goes back."""
-        ending = Ending(0, "", "", give_back=tuple(booking))
         return self._send_on(held, ending, held.job.hop, held.job.queue, reason="", message="", verb=Verb.RELEASE)
 
     def _send_on(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str,
                  verb: Verb) -> Call[Answer]:  # fmt: skip
-        keys, triples = _triples(ending.give_back)
         args = self._ending(held, ending) | self._onward(held, hop, reason, message, queue) | {
             "from": sources(verb),
             "to": JobState.QUEUED,
@@ -248,8 +221,8 @@ class JobStore:
             "template": self.template,
             "repr": _repr(held.job.hops[hop]),
         }  # fmt: skip
-        target = job_keys(self.keys, held.job.id, queue=queue, idem=held.job.idem, reply=held.job.reply)
-        return load("requeue").call(_named(target), args, _answer, more_keys=keys, more_args=triples)
+        names = _named(self.of(held.job, queue=queue), self.gate(held.job, ending.charge))
+        return load("requeue").call(names, args, _answer)
 
     def _ending(self, held: Held, ending: Ending) -> dict[str, Arg]:
         return {
@@ -262,6 +235,11 @@ class JobStore:
             "outcome_row": ending.row,
             "ledger_row": ending.ledger_row,
             "ttl_ms": self.ttl_ms,
+            "configured": ending.charge.figures if ending.charge else "",
+            "back_requests": ending.back.requests,
+            "back_prompt": ending.back.prompt_tokens,
+            "back_output": ending.back.output_tokens,
+            "back_nano": ending.back.nano_usd,
         }
 
     def _onward(self, held: Held, hop: int, reason: str, message: str, queue: str = "") -> dict[str, Arg]:
@@ -275,10 +253,18 @@ class JobStore:
             "queue_name": queue or held.job.queue,
         }
 
+    def _waits_in(self, job: Job) -> dict[str, Arg]:
+        return {"group": group_of(job.model, job.priority), "flow": flow_of(job.queue, job.tenant)}
+
     def promote(self, job: Job) -> Call[Answer]:
         """Promote a parked job that is due."""
-        return load("promote").call(_named(self.of(job)), self._ticket(job, Verb.PROMOTE) | {"to": JobState.QUEUED},
-                                    _answer)  # fmt: skip
+        args = self._ticket(job, Verb.PROMOTE) | self._waits_in(job) | {"to": JobState.QUEUED}
+        return load("promote").call(_named(self.of(job)), args, _answer)
+
+    def feed(self, job: Job, gate: GateKeys, tokens: int) -> Call[Answer]:
+        """Feed a job out of the backlog: its ticket is issued, and its flow has had so many tokens more."""
+        args = self._ticket(job, Verb.FEED) | self._waits_in(job) | {"to": JobState.QUEUED, "tokens": tokens}
+        return load("feed").call(_named(self.of(job), gate), args, _answer)
 
     def reissue(self, job: Job, queue: str, issued_ms: int) -> Call[Answer]:
         """Reissue the ticket that was noted in this queue at that time and got lost; its job still waits there."""
@@ -289,13 +275,12 @@ class JobStore:
         }
         return load("reissue").call(_named(job_keys(self.keys, job.id, queue=queue)), args, _answer)
 
-    def rescue(self, job: Job, booking: Sequence[GiveBack] = ()) -> Call[Answer]:
-        """Rescue a running job whose lease is over, giving back its `booking` as decoded; often killed ones fail."""
-        keys, triples = _triples(booking)
+    def rescue(self, job: Job) -> Call[Answer]:
+        """Rescue a running job whose lease is over, giving back what it had booked; often killed ones fail."""
         args = self._ticket(job, Verb.RESCUE) | {
             "to_queued": JobState.QUEUED,
             "to_failed": JobState.FAILED,
-            "booking": job.booking,
+            "at_model": job.at_model,
             "max_kills": MAX_KILLS,
             "max_lapses": MAX_LAPSES,
             "ttl_ms": self.ttl_ms,
@@ -304,7 +289,7 @@ class JobStore:
             "is not run again. Look at the request before you submit it anew.",
             "unknown": UNKNOWN,
         }
-        return load("rescue").call(_named(self.of(job)), args, _answer, more_keys=keys, more_args=triples)
+        return load("rescue").call(_named(self.of(job), self.gate(job, None)), args, _answer)
 
     def _ticket(self, job: Job, verb: Verb) -> dict[str, Arg]:
         return {
@@ -337,6 +322,7 @@ class JobStore:
             "ttl_ms": self.ttl_ms,
             "only_after_deadline": "1" if state is JobState.EXPIRED else "0",
         }
+        args |= self._waits_in(job)
         return load("close").call(_named(self.of(job)), args, _answer)
 
     def due(self, limit: int = 200) -> Call[Due]:

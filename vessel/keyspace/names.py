@@ -29,9 +29,22 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last 200 or so"),
     "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
     "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
-    "bucket": KeyClass(r"limit:.+", Life.TIMED, "twice the limit's window, longer where its debt is"),
-    "gate": KeyClass(r"gate:.+", Life.TIMED, "one day, longer where it is held back for longer"),
+    "gate": KeyClass(
+        r"gate:.+", Life.TIMED, "two days: a model's buckets, what was learned, its breaker, its bookings"
+    ),
+    "inflight": KeyClass(r"inflight:.+", Life.TIMED, "two days; an entry ends with its call's deadline"),
+    "fed": KeyClass(r"fed:.+", Life.TIMED, "one minute from the last ticket that was fed"),
+    "backlog": KeyClass(
+        r"backlog(:.+)?", Life.PERMANENT, "set of groups, and sorted sets of jobs that have no ticket yet"
+    ),
+    "maintenance": KeyClass(
+        r"maintenance", Life.PERMANENT, "one hash, a field for all or for each tier in maintenance"
+    ),
+    "budget": KeyClass(
+        r"budget:.+", Life.PERMANENT, "one hash a tenant: its caps and what is spent or reserved of them"
+    ),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
+    "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
@@ -82,17 +95,60 @@ class Keys:
         """Name the sorted set of issued and unclaimed tickets of a queue."""
         return self._key("tickets", queue)
 
-    def bucket(self, item_key: str) -> str:
-        """Name a limit's bucket by the key `limits` gives its item."""
-        return self._key("limit", item_key)
-
     def gate(self, org: str, model: str) -> str:
-        """Name the hash of what holds a model back for the whole organisation."""
+        """Name the hash of a model's buckets and of what holds it back for the whole organisation."""
         return self._key("gate", org, model)
+
+    def provider(self, org: str) -> str:
+        """Name the hash of what holds all models of an organisation back."""
+        return self._key("gate", org)
+
+    def bookings(self, org: str, model: str) -> str:
+        """Name the sorted set of a model's booked starts."""
+        return self._key("gate", org, model, "bookings")
+
+    def inflight(self, org: str, model: str) -> str:
+        """Name the sorted set of a model's calls under way, by the time each is over at the latest."""
+        return self._key("inflight", org, model)
+
+    def fed(self, org: str, model: str) -> str:
+        """Name the sorted set of a model's jobs that were given a ticket and have not asked the gate yet."""
+        return self._key("fed", org, model)
+
+    def budget(self, tenant: str) -> str:
+        """Name a tenant's caps; that of `*` holds for all."""
+        return self._key("budget", tenant)
+
+    def flows(self, group: str) -> str:
+        """Name the sorted set of a group's flows by the tokens they were given."""
+        return self._key("backlog", "flows", group)
+
+    def backlog(self, group: str, flow: str) -> str:
+        """Name the sorted set of a flow's waiting jobs by deadline."""
+        return self._key("backlog", "jobs", group, flow)
+
+    def wake(self, worker: str) -> str:
+        """Name the channel on which a worker process hears that a booking may start early."""
+        return self._key("wake", worker)
+
+    @property
+    def groups(self) -> str:
+        """Name the set of the backlog's groups."""
+        return self._key("backlog")
+
+    @property
+    def maintenance(self) -> str:
+        """Name the hash of what is in maintenance."""
+        return self._key("maintenance")
 
     def live(self, tier: str) -> str:
         """Name the sorted set of workers serving a tier, scored by their last heartbeat."""
         return self._key("live", tier)
+
+    @property
+    def slots(self) -> str:
+        """Name the hash of live workers' job slots."""
+        return self._key("slots")
 
     def reply(self, process: str) -> str:
         """Name the stream that wakes one process' waiters."""
@@ -158,9 +214,43 @@ class JobKeys:
     parked: str
     deadlines: str
     ledger: str
+    backlog: str
+    flows: str
+    groups: str
 
 
-def job_keys(keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "") -> JobKeys:
+@dataclass(frozen=True, slots=True)
+class GateKeys:
+    """The keys of one model's gate; scripts take them by these names."""
+
+    gate: str
+    bookings: str
+    inflight: str
+    fed: str
+    provider: str
+    maintenance: str
+    budget: str
+    whole: str
+
+
+def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
+    """Collect the keys of a model's gate for a tenant's call; without a model they name a gate that nobody uses."""
+    known = model or "none"
+    return GateKeys(
+        gate=keys.gate(org, known),
+        bookings=keys.bookings(org, known),
+        inflight=keys.inflight(org, known),
+        fed=keys.fed(org, known),
+        provider=keys.provider(org),
+        maintenance=keys.maintenance,
+        budget=keys.budget(tenant),
+        whole=keys.budget("*"),
+    )
+
+
+def job_keys(
+    keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = ""
+) -> JobKeys:
     """Collect one job's keys; `idem` and `reply` are full key names, empty where the job has none."""
     return JobKeys(
         job=keys.job(job_id),
@@ -174,4 +264,7 @@ def job_keys(keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str 
         parked=keys.parked,
         deadlines=keys.deadlines,
         ledger=keys.ledger,
+        backlog=keys.backlog(group, flow),
+        flows=keys.flows(group),
+        groups=keys.groups,
     )

@@ -7,8 +7,8 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
-from vessel.jobs.store import decode_booking
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.feed import Feeder
 from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
 from vessel.observe.logs import get_logger
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from vessel.upstream.groq import GroqUpstream
 
 TICK_S = 0.5
-SWEEPER_LEASE_S = 2.5
+FEED_EVERY_S = 0.1
+SWEEPER_LEASE_S = 1.4
 USAGE_LOG_LEASE_S = 5.0
 """How long nobody else takes over from a process that does not come back."""
 
@@ -48,6 +49,8 @@ class Sweeper:
         self.store, self.keys = door.store, door.keys
         self.spool, self.upstream = spool, upstream
         self.reconciler = Reconciler(door, runner)
+        self.feeder = Feeder(door, runner)
+        self._sweeps_until = 0.0
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
         self._doubted = False
@@ -56,14 +59,16 @@ class Sweeper:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
         # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
         await asyncio.gather(
-            self._keep(self.tick), self._keep(self._replay, self._write_usage, self._refresh_models, self._prune)
+            self._keep(self.tick),
+            self._keep(self._feed, every_s=FEED_EVERY_S),
+            self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
         )
 
-    async def _keep(self, *steps: Callable[[], Awaitable[object]]) -> None:
+    async def _keep(self, *steps: Callable[[], Awaitable[object]], every_s: float = TICK_S) -> None:
         while True:
             for step in steps:
                 await self._guard(step)
-            await asyncio.sleep(TICK_S * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
+            await asyncio.sleep(every_s * random.uniform(0.8, 1.2))  # noqa: S311  jitter, not a secret
 
     async def _guard(self, step: Callable[[], Awaitable[object]]) -> None:
         try:
@@ -75,13 +80,19 @@ class Sweeper:
 
     async def tick(self) -> None:
         """Look at what is due once."""
+        now = asyncio.get_running_loop().time()
         if not await self._holds("sweeper", SWEEPER_LEASE_S):
             return
+        self._sweeps_until = now + SWEEPER_LEASE_S
         due = await self.runner.run(self.store.due())
         await self._each(due.parked, self.store.promote)
-        await self._each(due.leased, lambda job: self.store.rescue(job, decode_booking(job.booking)), "job.rescued")
+        await self._each(due.leased, self.store.rescue, "job.rescued")
         await self._each(due.deadlines, self.store.expire)
         await self.reconciler.tick()
+
+    async def _feed(self) -> None:
+        if asyncio.get_running_loop().time() < self._sweeps_until:
+            await self.feeder.tick()
 
     async def _each(self, ids: Sequence[str], act: Callable[[Job], Call[Any]], event: str = "") -> None:
         jobs = await self.runner.run_all([self.store.peek(job_id) for job_id in ids])

@@ -79,6 +79,8 @@ class Limits:
     tpd: int | None = None
     itpm: int | None = None
     otpm: int | None = None
+    concurrency: int | None = None
+    """Calls of the whole organisation under way at once; a bound of our own, Groq has none."""
 
 
 @dataclass(frozen=True, slots=True)

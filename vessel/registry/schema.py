@@ -55,6 +55,7 @@ class LimitsEntry(_Entry):
     tpd: Positive | None = None
     itpm: Positive | None = None
     otpm: Positive | None = None
+    concurrency: Positive | None = None
 
 
 class ModelEntry(_Entry):

@@ -18,7 +18,8 @@ class Situation:
     """All that a decision may look at. Attempt counts include the outcome's own call; times are epoch ms of Redis.
 
     `unavailable`: models of the chain that cannot serve this job any more, gone or too small for it. `wait_ms`: models
-    known to be blocked, and for how long. `jitter`: a random number in [0, 1).
+    known to be blocked, and for how long. `jitter`: a random number in [0, 1). `outage`: the model's breaker is open,
+    so failures are no fault of the job.
     """
 
     hops: tuple[Hop, ...]
@@ -32,6 +33,7 @@ class Situation:
     deadline_at: int | None = None
     jitter: float = 0.5
     unavailable: frozenset[str] = frozenset()
+    outage: bool = False
     wait_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 

@@ -28,10 +28,11 @@ PATIENCE_MS: Mapping[Priority, int] = {Priority.INTERACTIVE: 2_000, Priority.NOR
 """How long a job waits for a model's quota before it steps down to the next one; half of it with `fast`."""
 
 OUTAGE_CAP_MS: Mapping[Priority, int] = {
-    Priority.INTERACTIVE: 30_000,
-    Priority.NORMAL: 120_000,
-    Priority.BATCH: 300_000,
+    Priority.INTERACTIVE: 10_000,
+    Priority.NORMAL: 20_000,
+    Priority.BATCH: 30_000,
 }
+"""How long a job waits at most that met an outage itself; how often anybody meets it is the breaker's to bound."""
 
 
 def decide(situation: Situation, outcome: Outcome) -> Decision:
@@ -45,13 +46,13 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
             assert_never(never)
 
 
-def _after(s: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one return for each group of reasons
+def _after(s: Situation, failure: Failure) -> Decision:  # noqa: C901, PLR0911  one case for each group of reasons
     match failure.reason:
         case Reason.CANCELLED:
             # With a status it was the upstream's 499; nobody here asked for it.
             state = JobState.CANCELLED if failure.status is None else JobState.FAILED
             return Fail(state, str(Reason.CANCELLED), failure.message)
-        case Reason.BAD_REQUEST | Reason.FORBIDDEN | Reason.SPEND_LIMIT | Reason.RESPONSE_TOO_LARGE:
+        case Reason.BAD_REQUEST | Reason.RESPONSE_TOO_LARGE:
             return _fail(s, failure, "No other model was tried, since it would end the same way.")
         case Reason.RATE_LIMITED:
             return _wait_for_quota(s, failure)
@@ -61,8 +62,10 @@ def _after(s: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one re
             )
         case Reason.MODEL_GONE:
             return _replace_model(s, failure)
-        case Reason.UNAUTHORIZED | Reason.NO_KEY:
+        case Reason.UNAUTHORIZED | Reason.NO_KEY | Reason.FORBIDDEN | Reason.SPEND_LIMIT:
             return _wait_for_key(s, failure)
+        case Reason.MAINTENANCE | Reason.BREAKER_OPEN | Reason.OVER_BUDGET:
+            return _held_back(s, failure)
         case Reason.CONNECT_FAILED | Reason.OVER_CAPACITY:
             return _wait_out_outage(s, failure)
         case (
@@ -73,7 +76,10 @@ def _after(s: Situation, failure: Failure) -> Decision:  # noqa: PLR0911  one re
             | Reason.TOOL_USE_FAILED
             | Reason.JSON_VALIDATE_FAILED
             | Reason.DEPENDENCY_FAILED
+            | Reason.UNPROCESSABLE
         ):
+            if s.outage and failure.reason in _OF_AN_OUTAGE:
+                return _wait_out_outage(s, failure)
             return _try_again(s, failure)
         case _ as never:
             assert_never(never)
@@ -85,8 +91,8 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
         return None
     if s.deadline_at is not None and s.now_ms >= s.deadline_at:
         return _expired(s, failure)
-    outside = failure.reason in _VESSEL_WIDE
-    if (_tries(s) if outside else s.uncounted_attempts) >= MAX_UNCOUNTED:
+    outside = failure.reason in _VESSEL_WIDE or (s.outage and failure.reason in _OF_AN_OUTAGE)
+    if not outside and s.uncounted_attempts >= MAX_UNCOUNTED:
         return _fail(s, failure, f"It was refused {MAX_UNCOUNTED} times without a real try. Submit it again later.")
     # Outages are waited out: they say nothing about the job.
     if s.counted_attempts >= s.policy.max_attempts and not outside:
@@ -94,10 +100,17 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
     return None
 
 
-_FINAL = frozenset(
-    {Reason.CANCELLED, Reason.BAD_REQUEST, Reason.FORBIDDEN, Reason.SPEND_LIMIT, Reason.RESPONSE_TOO_LARGE}
+_FINAL = frozenset({Reason.CANCELLED, Reason.BAD_REQUEST, Reason.RESPONSE_TOO_LARGE})
+_OF_AN_OUTAGE = frozenset({Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST})
+"""What an outage looks like beside refusals; alone it may be the job's own trouble."""
+
+_VESSEL_WIDE = frozenset(
+    {
+        *(Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN),
+        *(Reason.SPEND_LIMIT, Reason.MAINTENANCE, Reason.BREAKER_OPEN, Reason.OVER_BUDGET),
+    }
 )
-_VESSEL_WIDE = frozenset({Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY})
+"""They say nothing about the job, and the breaker bounds how often they are met: no number of them ends a job."""
 
 
 def _wait_for_quota(s: Situation, failure: Failure) -> Decision:
@@ -122,6 +135,17 @@ def _wait_for_key(s: Situation, failure: Failure) -> Decision:
         return _fail(s, failure, "on_outage is `fail`, so it was not kept waiting for a new key.")
     delay = _grow(KEY_BASE_MS, KEY_CAP_MS, s.uncounted_attempts - 1, 0.5 + s.jitter / 2)
     return _park(s, failure, delay, s.hop)
+
+
+def _held_back(s: Situation, failure: Failure) -> Decision:
+    """Wait until the gate opens; use another model while only this one is held back."""
+    if failure.reason is Reason.BREAKER_OPEN and failure.detail == "model":
+        down = _step_down(s, failure)
+        if down is not None:
+            return down
+    if s.policy.on_outage is OnOutage.FAIL:
+        return _fail(s, failure, "on_outage is `fail`, so it was not kept waiting.")
+    return _park(s, failure, max(LEAST_DELAY_MS, _asked_ms(failure)), s.hop)
 
 
 def _wait_out_outage(s: Situation, failure: Failure) -> Decision:

@@ -45,6 +45,7 @@ _BY_STATUS = {
     408: Reason.SERVER_ERROR,
     409: Reason.SERVER_ERROR,
     413: Reason.TOO_LARGE,
+    422: Reason.UNPROCESSABLE,
     424: Reason.DEPENDENCY_FAILED,
     429: Reason.RATE_LIMITED,
     498: Reason.OVER_CAPACITY,
@@ -105,6 +106,7 @@ _MESSAGES = {
     Reason.OVER_CAPACITY: "Groq has no capacity for {model} now. The call may work later, or on another model.",
     Reason.SERVER_ERROR: "Groq failed on its side (HTTP {status}). The same call may work later.",
     Reason.BAD_REQUEST: "Groq refused the request (HTTP {status}): {hint}. Change it; repeating does not help.",
+    Reason.UNPROCESSABLE: "Groq could not work with the request (HTTP 422): {hint}. It suggests to ask again.",
     Reason.CONTEXT_LENGTH: "The prompt is longer than {model} can read. Shorten it, or use a model with more room.",
     Reason.TOOL_USE_FAILED: "{model} made a tool call that cannot be used. Asking again may help.",
     Reason.JSON_VALIDATE_FAILED: "{model} wrote no valid JSON. Asking again or raising max_completion_tokens may help.",
@@ -149,7 +151,8 @@ def classify_status(model: str, status: int, headers: Mapping[str, str], body: b
     )
     if limits is None:
         return failure
-    return replace(failure, limit_name=limits.limit_name, limit_value=limits.limit, requested=limits.requested)
+    return replace(failure, limit_name=limits.limit_name, limit_value=limits.limit, limit_used=limits.used,
+                   requested=limits.requested)  # fmt: skip
 
 
 def _reason(status: int, problem: _Problem, limits: LimitText | None) -> Reason:

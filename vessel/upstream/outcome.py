@@ -29,6 +29,10 @@ class Reason(StrEnum):
     RESPONSE_TOO_LARGE = "response_too_large"  # more bytes than we are willing to hold
     CANCELLED = "cancelled"  # cut by us: cancel of the job, or a second TERM
     NO_KEY = "no_api_key"  # no key to call with
+    UNPROCESSABLE = "unprocessable"  # 422: Groq suggests a repeat, as the model may have been wrong
+    MAINTENANCE = "maintenance"  # the gate holds calls back: somebody said so
+    BREAKER_OPEN = "breaker_open"  # the gate holds calls back: too many went wrong lately
+    OVER_BUDGET = "over_budget"  # the gate holds calls back: a spend cap is reached
 
 
 class Charge(StrEnum):
@@ -101,6 +105,7 @@ class Failure:
     headers: RateHeaders = RateHeaders()
     limit_name: str | None = None
     limit_value: int | None = None
+    limit_used: int | None = None
     requested: int | None = None
     duration_ms: int = 0
 
@@ -119,6 +124,7 @@ TRANSIENT: frozenset[Reason] = frozenset(
         Reason.TIMEOUT,
         Reason.PROTOCOL_ERROR,
         Reason.DEPENDENCY_FAILED,
+        Reason.UNPROCESSABLE,
     }
 )
 """Reasons for which the same call may work later; everything else is final for that model."""
@@ -131,6 +137,11 @@ UNCOUNTED: frozenset[Reason] = frozenset(
         Reason.CONNECT_FAILED,
         Reason.UNAUTHORIZED,
         Reason.NO_KEY,
+        Reason.SPEND_LIMIT,
+        Reason.FORBIDDEN,
+        Reason.MAINTENANCE,
+        Reason.BREAKER_OPEN,
+        Reason.OVER_BUDGET,
     }
 )
 """Reasons that are nobody's fault in this job: the attempt row is kept but does not count against `max_attempts`."""

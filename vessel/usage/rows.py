@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_never
 
-from vessel.gate.limiter import Charge as GateCharge
-from vessel.gate.limiter import GiveBack, refund, settle
-from vessel.jobs.store import UNKNOWN, Ending
+from vessel.gate.limiter import NOTHING, GiveBack, refund, settle
+from vessel.jobs.steps import UNKNOWN, Ending
 from vessel.upstream.outcome import UNCOUNTED, Charge, Failure, Outcome, Reason, Success, Usage
 from vessel.usage.prices import cost_usd, nano
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from vessel.gate.limiter import Charge as GateCharge
     from vessel.jobs.model import Job
     from vessel.registry import Model
 
@@ -36,7 +34,7 @@ class Call:
     prompt_tokens: int
     output_tokens: int
     worst_nano_usd: int
-    charges: tuple[GateCharge, ...]
+    charge: GateCharge
 
 
 def _dump(row: dict[str, Any]) -> str:
@@ -93,7 +91,8 @@ def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
             estimated = outcome.tool_fees_usd is not None or call.model.price_estimated
             booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated)
             row = _ending_row(outcome, "", 200, counted=True, cost_nano=nano(cost))
-            return Ending(call.number, SUCCEEDED, row, booked, settle(call.charges, outcome.usage))
+            back = settle(call.charge, outcome.usage, nano(cost))
+            return Ending(call.number, SUCCEEDED, row, booked, call.charge, back)
         case Failure():
             return _failed(call, outcome, counted=counted)
         case _ as never:
@@ -101,7 +100,7 @@ def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
 
 
 def _failed(call: Call, failure: Failure, *, counted: bool) -> Ending:
-    label, booked, cost_nano, back = str(failure.reason), "", 0, _given_back(call.charges, failure)
+    label, booked, cost_nano = str(failure.reason), "", 0
     if failure.charge is Charge.UNKNOWN:
         label, booked, cost_nano = UNKNOWN, unknown_row(call), call.worst_nano_usd
     elif failure.charge is Charge.KNOWN and failure.usage is not None:
@@ -110,16 +109,16 @@ def _failed(call: Call, failure: Failure, *, counted: bool) -> Ending:
         booked = ledger_row(call, failure.usage, cost, failure.request_id, estimated=False)
         label = FAILED
     row = _ending_row(failure, failure.message, failure.status, counted=counted, cost_nano=cost_nano)
-    return Ending(call.number, label, row, booked, back)
+    return Ending(call.number, label, row, booked, call.charge, _given_back(call.charge, failure, cost_nano))
 
 
-def _given_back(charges: Sequence[GateCharge], failure: Failure) -> tuple[GiveBack, ...]:
+def _given_back(charge: GateCharge, failure: Failure, cost_nano: int) -> GiveBack:
     if failure.usage is not None:
-        return settle(charges, failure.usage)
+        return settle(charge, failure.usage, cost_nano)
     if failure.charge is Charge.UNKNOWN:
-        return ()
+        return NOTHING
     untouched = failure.reason in {Reason.RATE_LIMITED, Reason.CONNECT_FAILED, Reason.NO_KEY, Reason.TOO_LARGE}
-    return refund(charges, requests=untouched)
+    return refund(charge, requests=untouched)
 
 
 def _ending_row(outcome: Outcome, message: str, status: int | None, *, counted: bool, cost_nano: int) -> str:

@@ -1,8 +1,9 @@
 -- End a job that does not run: cancel it, or expire it once its deadline passed. A running one gets a cancel flag.
--- KEYS: job events idem reply parked deadlines tickets
--- ARGV: id from when_running to reason message ttl_ms only_after_deadline
+-- KEYS: job events idem reply parked deadlines tickets backlog flows groups
+-- ARGV: id from when_running to reason message ttl_ms only_after_deadline group flow
 -- include: record
 -- include: ended
+-- include: backlog
 -- Returns: {closed} {flagged} {early} {terminal, state} or {missing}; repeating it changes nothing.
 local LOOK_AGAIN_MS = 2000
 local held = redis.call('HMGET', job, 'state', 'gen', 'deadline', 'cancel')
@@ -36,6 +37,7 @@ redis.call('HDEL', job, 'until')
 redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
+take_from_backlog(backlog, flows, groups, group, flow, id, 0)
 emit(events, now, to, to, held[2] + 1, reason)
 ended(job, events, idem, reply, id, to, ttl_ms)
 return {'closed', to}

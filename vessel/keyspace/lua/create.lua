@@ -1,8 +1,10 @@
--- Write a job, its idempotency key and (issue = 1) its ticket in one step.
--- KEYS: job events idem index deadlines tickets queue
--- ARGV: id body_hash use_key issue template queue_name repr deadline_ms to *fields
+-- Write a job, its idempotency key and its ticket in one step; or put it into the backlog: always (issue = 2), or when
+-- others of its lane wait there before it (issue = 1).
+-- KEYS: job events idem index deadlines tickets queue backlog flows groups
+-- ARGV: id body_hash use_key issue template queue_name repr deadline_ms to group flow *fields
 -- include: record
 -- include: ticket
+-- include: backlog
 -- Returns: {created|exists|conflict, id}. Repeating the call with the same id changes nothing.
 -- Without a ticket (issue = 0) its message follows: many jobs are written first, and the sweep must not overtake them.
 local MESSAGE_FOLLOWS_MS = 10000
@@ -30,7 +32,10 @@ if tonumber(deadline_ms) > 0 then
   redis.call('HSET', job, 'deadline', ms(now + deadline_ms))
   redis.call('ZADD', deadlines, ms(now + deadline_ms), id)
 end
-if issue == '1' then
+if issue == '2' or issue == '1' and redis.call('EXISTS', flows) == 1 then
+  local deadline = tonumber(deadline_ms) > 0 and now + deadline_ms or nil
+  put_in_backlog(backlog, flows, groups, group, flow, id, now, deadline)
+elseif issue == '1' then
   push_ticket(queue, tickets, template, queue_name, id, '0', repr, now)
 else
   redis.call('ZADD', tickets, ms(now + MESSAGE_FOLLOWS_MS), id)

@@ -2,28 +2,31 @@
 -- A valid answer (valid = 1) wins from any open state, also out of a lost lease; anything else must hold the lease.
 -- A call that the winner finds in flight under a later lease is booked as unknown until it ends itself.
 -- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
--- KEYS: job events idem reply leases parked deadlines tickets ledger *buckets
--- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms *rest
+-- KEYS: job events idem reply leases parked deadlines tickets ledger
+-- KEYS: gate bookings inflight budget whole backlog flows groups
+-- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
+-- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
--- include: bucket
+-- include: gate
+-- include: budget
 -- include: attempt
+-- include: backlog
 -- include: ended
--- `rest`: the number of result fields, the field-value words, then the settlement triples capacity, period, give back.
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 local now = now_ms()
-local words = tonumber(ARGV[MORE_ARGS])
-local first = MORE_ARGS + 1 + words
+local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
+  requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
 local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'ended_by')
 local open = among(from, held[1])
 local owned = held[1] == when_running and held[2] == generation and held[3] == owner
 local used = open and (valid == '1' or owned)
 local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
-end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, MORE_KEYS, first, now)
+end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, back, now)
 if not held[1] then
   return {'missing', ''}
 end
 if attempt == '0' then
-  free_booking(job, generation, MORE_KEYS, first, now)
+  free_booking(job, generation, gate, bookings)
 end
 if not used then
   if held[4] == owner then
@@ -35,11 +38,12 @@ if not owned then
   book_cut(call)
 end
 local fields = {}
-for i = MORE_ARGS + 1, first - 1 do fields[#fields + 1] = ARGV[i] end
+for i = MORE_ARGS, #ARGV do fields[#fields + 1] = ARGV[i] end
 local next_generation = held[2] + 1
 redis.call('HSET', job, 'state', to, 'gen', next_generation, 'updated', ms(now), 'finished', ms(now),
   'ended_by', owner, unpack(fields))
 redis.call('HDEL', job, 'owner', 'lease', 'until')
+take_from_backlog(backlog, flows, groups, group, flow, id, 0)
 redis.call('ZREM', leases, id)
 redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)

@@ -1,16 +1,21 @@
 -- Send a job on: to the next model of its chain with its attempt's ending, or back unstarted (verb = released).
--- KEYS: job events leases tickets queue ledger *buckets
+-- KEYS: job events leases tickets queue ledger gate bookings inflight fed budget whole
 -- ARGV: id generation owner attempt label unknown outcome_row ledger_row ttl_ms
--- ARGV: from to verb reason message hop tier model queue_name template repr *settle
+-- ARGV: from to verb reason message hop tier model queue_name template repr
+-- ARGV: configured back_requests back_prompt back_output back_nano
 -- include: record
 -- include: ticket
--- include: bucket
+-- include: gate
+-- include: budget
 -- include: attempt
 -- Returns: {done} or {superseded, state}. A lost lease still records the attempt's ending.
 local now = now_ms()
+local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
+  requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
 local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
-end_attempt(call, label, outcome_row, ledger_row, MORE_KEYS, MORE_ARGS, now)
-free_booking(job, generation, MORE_KEYS, MORE_ARGS, now)
+end_attempt(call, label, outcome_row, ledger_row, back, now)
+free_booking(job, generation, gate, bookings)
+redis.call('ZREM', fed, id)
 local held = redis.call('HMGET', job, 'state', 'gen', 'owner')
 if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   return {'superseded', held[1] or ''}

@@ -1,16 +1,17 @@
 -- Take back a job whose lease is over: the call in flight stays unknown in the ledger, the job is queued again.
 -- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it.
--- KEYS: job events idem reply leases deadlines tickets queue ledger *buckets
--- ARGV: id from to_queued to_failed queue_name booking template repr max_kills max_lapses ttl_ms
--- ARGV: poison_reason poison_message unknown *settle
+-- KEYS: job events idem reply leases deadlines tickets queue ledger gate bookings inflight
+-- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
+-- ARGV: poison_reason poison_message unknown
 -- include: record
 -- include: ticket
--- include: bucket
+-- include: gate
+-- include: budget
 -- include: attempt
 -- include: ended
 -- Returns: {done} {poisoned} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
-local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'booking')
+local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n')
 if not among(from, held[1]) then
   redis.call('ZREM', leases, id)
   return {'stale', held[1] or ''}
@@ -19,14 +20,15 @@ local now = now_ms()
 if tonumber(held[3] or 0) > now then
   return {'held', ms(held[3] - now)}
 end
-if held[6] ~= queue_name or (held[7] or '') ~= booking then
+if held[6] ~= queue_name or (held[7] or '') ~= at_model then
   return {'changed', ''}
 end
 local kills, lapses = tonumber(held[4] or 0), tonumber(held[5] or 0) + 1
 if book_cut({job = job, ledger = ledger, id = id, unknown = unknown}) then
   kills = kills + 1
 end
-free_booking(job, held[2], MORE_KEYS, MORE_ARGS, now)
+redis.call('ZREM', inflight, id .. '/' .. (held[8] or '0'))
+free_booking(job, held[2], gate, bookings)
 local generation = held[2] + 1
 redis.call('HSET', job, 'gen', generation, 'kills', kills, 'lapses', lapses, 'updated', ms(now))
 redis.call('HDEL', job, 'owner', 'lease')

@@ -1,62 +1,158 @@
--- Admit, charge and write the attempt row: the last step before the bytes leave. All limits or none are charged.
--- A wait of at most book_ms is booked: charged now (the level goes below zero), to be started at the time returned.
--- KEYS: job events gate *buckets
--- ARGV: generation owner attempt row unknown_row booking book_ms from *limits
+-- Admit, charge and write the attempt row: the last step before the bytes leave. All limits or none are charged, and
+-- maintenance, breakers, concurrency and budgets are looked at in the same step; a refusal changes no bucket.
+-- A wait of at most book_ms is booked: the job sleeps until the time returned, or until it is woken, and asks again.
+-- KEYS: job events gate bookings inflight fed provider maintenance budget whole
+-- ARGV: id generation owner attempt row unknown_row from model tier lane prompt output book_ms
+-- ARGV: configured concurrency call_ms worst_nano channel
 -- include: record
--- include: bucket
--- Returns: {started, now} {booked, wait_ms} {wait, wait_ms, which} {too_large, which} {cancel_requested} {superseded}
--- `limits` are triples capacity, period_ms, cost, one per bucket key. `which` is an index, 0 for the gate.
--- Repeating it changes nothing: a booking is not started before its time, but for the worker's own timer's error.
-local TIMER_MS = 5
+-- include: gate
+-- include: breaker
+-- include: budget
+-- Returns: {started, probe or nothing, tpm level, drift} {booked, wait_ms} {wait, wait_ms, which} {held, wait_ms, kind, why}
+-- {too_large, which, limit} {cancel_requested} {superseded}. `which` is a limit, retry-after, concurrency or ramp.
+-- `kind`: maintenance, provider, model or budget. Repeating it changes nothing but a booking's time.
+local AGED_MS = {['0'] = 0, ['1'] = 2000, ['2'] = 5000}
+local ACTIVE_MS, RESERVED_PART, RESERVED_CALLS = 10000, 0.1, 2
+local UNLEARNED_CALLS, TIMER_MS = 4, 1
 local now = now_ms()
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'start_at')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'booking')
 if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
-  free_booking(job, generation, MORE_KEYS, MORE_ARGS, now)
+  free_booking(job, generation, gate, bookings)
   return {'superseded', held[1] or ''}
 end
 if redis.call('HEXISTS', job, 'a:' .. attempt) == 1 then
-  return {'started', ms(now)}
+  return {'started', '', '', ''}
 end
 if held[4] == '1' then
   return {'cancel_requested'}
 end
-local blocked = tonumber(redis.call('HGET', gate, 'blocked_until') or 0)
+
+local function refuse(...)
+  if held[5] == generation then free_booking(job, generation, gate, bookings) end
+  return {...}
+end
+
+local wait, why = maintenance_of(maintenance, tier, now)
+if wait then return refuse('held', ms(wait), 'maintenance', why) end
+local all = read_breaker(provider)
+wait, why = held_by_breaker(all, now)
+if wait then
+  if why == 'ramp' then return refuse('wait', ms(wait), 'ramp') end
+  return refuse('held', ms(wait), 'provider', why)
+end
+drop_late(gate, bookings, now)
+local g = open_gate(gate, configured, now)
+wait, why = held_by_breaker(g.has, now)
+if wait then
+  if why == 'ramp' then return refuse('wait', ms(wait), 'ramp') end
+  return refuse('held', ms(wait), 'model', why)
+end
+local blocked = tonumber(g.has.blocked_until or 0)
 if blocked > now then
-  return {'wait', ms(blocked - now), 0}
+  return refuse('wait', ms(blocked - now), 'retry-after')
 end
-if held[5] then
-  if tonumber(held[6]) > now + TIMER_MS then
-    return {'booked', ms(held[6] - now)}
-  end
-else
-  local levels, wait, which = {}, 0, 0
-  for k = MORE_KEYS, #KEYS do
-    local at = MORE_ARGS + (k - MORE_KEYS) * 3
-    local capacity, period, cost = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-    if cost > capacity then
-      return {'too_large', k - MORE_KEYS + 1}
+redis.call('ZREMRANGEBYSCORE', inflight, '-inf', ms(now))
+local running = redis.call('ZCARD', inflight)
+local most = tonumber(concurrency)
+if next(g.caps) == nil and not g.has.seen then
+  most = UNLEARNED_CALLS
+end
+if most > 0 and running >= most then
+  return refuse('wait', ms(250), 'concurrency')
+end
+local short, left_nano = over_budget(budget, whole, tonumber(worst_nano), now)
+if short then
+  return refuse('held', ms(left_nano), 'budget', short)
+end
+
+-- What must stay in each bucket for those that go first: bookings of higher lanes and, for one that has none yet, of its
+-- own lane; while interactive work comes in, also a reserve for it. A lane that has waited long goes as if it were first.
+local p, o = tonumber(prompt), tonumber(output)
+local mine = held[5] == generation
+local since = tonumber(g.has['since:' .. lane] or now)
+local aged = lane ~= '0' and now - since >= AGED_MS[lane]
+local ahead = {n = 0, p = 0, o = 0}
+for other = 0, tonumber(lane) do
+  if not aged and (other < tonumber(lane) or not mine) then
+    for _, what in ipairs({'n', 'p', 'o'}) do
+      ahead[what] = ahead[what] + math.max(0, tonumber(g.has['b' .. other .. ':' .. what] or 0))
     end
-    levels[k] = level_of(KEYS[k], capacity, period, now) - cost
-    local needed = math.ceil(-levels[k] * period / capacity)
-    if needed > wait then
-      wait, which = needed, k - MORE_KEYS + 1
+  end
+end
+local reserve = {n = 0, p = 0, o = 0}
+if lane ~= '0' and not aged and now - tonumber(g.has.hi_at or -ACTIVE_MS) < ACTIVE_MS then
+  reserve = {n = RESERVED_CALLS, p = RESERVED_CALLS * g.has.hi_p, o = RESERVED_CALLS * g.has.hi_o}
+end
+local which
+wait = 0
+for _, name in ipairs(NAMES) do
+  local cap = g.caps[name]
+  if cap then
+    local cost = cost_of(name, 1, p, o)
+    if cost > cap then
+      return refuse('too_large', name, ms(cap))
+    end
+    local kept = math.min(cap * RESERVED_PART, cost_of(name, reserve.n, reserve.p, reserve.o)) + g.margins[name]
+    local needed = math.min(cap, cost + kept) + cost_of(name, ahead.n, ahead.p, ahead.o)
+    local missing = math.ceil((needed - g.levels[name]) * PERIOD[name] / cap)
+    if missing > wait then
+      wait, which = missing, name
     end
   end
-  if wait > tonumber(book_ms) then
-    return {'wait', ms(wait), which}
+end
+local marks = {}
+local function mark(name, value) marks[#marks + 1], marks[#marks + 2] = name, value end
+if lane == '0' then
+  mark('hi_at', ms(now))
+  mark('hi_p', ms(math.max(p, tonumber(g.has.hi_p or 0) * 0.9)))
+  mark('hi_o', ms(math.max(o, tonumber(g.has.hi_o or 0) * 0.9)))
+end
+if wait > 0 and not g.has['since:' .. lane] then
+  mark('since:' .. lane, ms(now))
+end
+if wait > tonumber(book_ms) then
+  if #marks > 0 then
+    redis.call('HSET', gate, unpack(marks))
+    redis.call('PEXPIRE', gate, GATE_TTL_MS)
   end
-  for k = MORE_KEYS, #KEYS do
-    local at = MORE_ARGS + (k - MORE_KEYS) * 3
-    set_level(KEYS[k], levels[k], tonumber(ARGV[at]), tonumber(ARGV[at + 1]), now)
-  end
-  if wait > 0 then
-    redis.call('HSET', job, 'booking', booking, 'booked_in', generation, 'start_at', ms(now + wait))
+  return refuse('wait', ms(wait), which)
+end
+if wait > 0 then
+  if mine then
+    redis.call('ZADD', bookings, 'XX', ms(now + wait), held[6])
+  else
+    local member = table.concat({lane, prompt, output, id, generation, channel}, '|')
+    redis.call('ZADD', bookings, ms(now + wait), member)
+    redis.call('PEXPIRE', bookings, GATE_TTL_MS)
+    for _, sum in ipairs({{'n', 1}, {'p', prompt}, {'o', output}}) do
+      redis.call('HINCRBY', gate, 'b' .. lane .. ':' .. sum[1], sum[2])
+    end
+    redis.call('HSET', job, 'booking', member, 'booked_in', generation, 'at_model', model)
     emit(events, now, 'booked', held[1], generation, ms(wait))
-    return {'booked', ms(wait)}
+    redis.call('ZREM', fed, id)
   end
+  if #marks > 0 then redis.call('HSET', gate, unpack(marks)) end
+  redis.call('PEXPIRE', gate, GATE_TTL_MS)
+  redis.call('HSET', job, 'start_at', ms(now + wait))
+  return {'booked', ms(wait + TIMER_MS)}
 end
+
+if mine then
+  drop_booking(gate, bookings, held[6])
+end
+take(g, 1, p, o)
+redis.call('HDEL', gate, 'since:' .. lane)
+save_gate(g, marks)
+pass_breaker(gate, g.has, now)
+pass_breaker(provider, all, now)
+spend(budget, whole, tonumber(worst_nano), now)
+redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. attempt)
+redis.call('PEXPIRE', inflight, GATE_TTL_MS)
+redis.call('ZREM', fed, id)
 redis.call('HSET', job, 'a:' .. attempt, row, 'u:' .. attempt, unknown_row, 'at:' .. attempt, ms(now), 'n', attempt,
-  'updated', ms(now))
+  'updated', ms(now), 'at_model', model)
 redis.call('HDEL', job, 'booking', 'booked_in', 'start_at')
 emit(events, now, 'started', held[1], generation, attempt)
-return {'started', ms(now)}
+wake_next(g, bookings)
+local probe = (g.has.br == 'open' or all.br == 'open') and 'probe' or ''
+return {'started', probe, g.levels.tpm and string.format('%.3f', g.levels.tpm) or '', g.has['drift:tpm'] or '0'}

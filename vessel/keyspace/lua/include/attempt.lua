@@ -42,8 +42,8 @@ local function restore_attempt(call, now)
 end
 
 -- `call` holds job, ledger, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
--- booked. The settlement triples stand at the end of KEYS and ARGV, from first_key and first on.
-local function end_attempt(call, label, outcome_row, ledger_row, first_key, first, now)
+-- booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
+local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   if call.number == '0'
     or redis.call('HSETNX', call.job, 'o:' .. call.number, label .. ' ' .. outcome_row) == 0 then
     return
@@ -52,5 +52,7 @@ local function end_attempt(call, label, outcome_row, ledger_row, first_key, firs
   if ledger_row ~= '' then
     book_ledger(call, label, ledger_row)
   end
-  settle(first_key, first, now)
+  settle(back.gate, back.bookings, back.inflight, back.configured, call.id .. '/' .. call.number, back.requests,
+    back.prompt, back.output, now)
+  spend(back.budget, back.whole, -tonumber(back.nano), now)
 end

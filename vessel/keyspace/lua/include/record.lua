@@ -9,7 +9,8 @@ local function among(list, value)
 end
 
 local function ms(value)
-  return string.format('%.0f', value)
+  local text = string.format('%.0f', value)
+  return text == '-0' and '0' or text  -- which Redis takes for no integer
 end
 
 local EVENTS_KEPT = 200

@@ -1,0 +1,107 @@
+"""Passing the gate: book and start in one step, sleep to a booked start, and read a refusal as a failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vessel.execute.persist import persist
+from vessel.gate.learn import Started
+from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Start
+from vessel.upstream.outcome import Failure, Reason
+from vessel.usage.rows import Call, attempt_row, unknown_row
+from vessel.wire import Priority
+
+if TYPE_CHECKING:
+    from vessel.execute.process import Executor
+    from vessel.jobs.steps import Held
+
+BOOK_MS = {Priority.INTERACTIVE: 2000, Priority.NORMAL: 1000, Priority.BATCH: 250}
+"""How far ahead a start may be booked; a longer wait parks (architecture, The gate)."""
+
+CANCELLED, DRAINING, SUPERSEDED = "cancel_requested", "draining", "superseded"
+
+
+class Admission:
+    """One call at the gate. After `pass_gate`, `ending` says what a step that ends the claim has to give back."""
+
+    def __init__(self, executor: Executor, held: Held, call: Call) -> None:
+        """Ask nothing yet."""
+        self.executor, self.held, self.call = executor, held, call
+        self.ending = NO_ATTEMPT
+        self.started = Started()
+        self.probes = False
+        """Whether this call is the one that looks if what was held back works again."""
+
+    async def pass_gate(self) -> Failure | str | None:
+        """Start the call. None: go; a failure: the gate refused; text: cancelled, draining or not ours any more."""
+        if self.executor.draining:
+            return DRAINING
+        answer = await self._ask()
+        while answer.word == "booked":
+            self.ending = Ending(0, "", "", charge=self.call.charge)
+            if await self.executor.sleep_until_woken(self.held.job.id, float(answer.detail) / 1000):
+                return DRAINING
+            answer = await self._ask()
+        if answer.word == "started":
+            self.ending = NO_ATTEMPT
+            self.started = Started(answer.limit, answer.why)
+            self.probes = answer.detail == "probe"
+            return None
+        if answer.word in {SUPERSEDED, CANCELLED}:
+            return answer.word
+        return self._refusal(answer)
+
+    async def _ask(self) -> Answer:
+        call, executor = self.call, self.executor
+        start = Start(
+            attempt=call.number,
+            row=attempt_row(call),
+            unknown_row=unknown_row(call),
+            tier=call.tier,
+            charge=call.charge,
+            book_ms=BOOK_MS[self.held.job.priority],
+            call_ms=round(executor.settings.call_timeout * 1000) + 5000,
+            channel=executor.channel,
+        )
+        return await persist(executor.runner, executor.store.start(self.held, start))
+
+    def _refusal(self, answer: Answer) -> Failure:
+        model = self.call.model.id
+        match answer.word:
+            case "wait":
+                self.executor.note_blocked(model, float(answer.detail))
+                text = f"{_WAITS.get(answer.limit, f'The quota of {model} ({answer.limit}) is used up for now.')}"
+                return Failure(model, Reason.RATE_LIMITED, text.format(model=model),
+                               retry_after_s=float(answer.detail) / 1000, limit_name=answer.limit)  # fmt: skip
+            case "held":
+                reason = _HELD[answer.limit]
+                if reason is Reason.BREAKER_OPEN:
+                    self.executor.note_blocked(model, float(answer.detail))
+                text = _TEXTS[answer.limit].format(model=model, why=answer.why or "no reason was given")
+                return Failure(model, reason, text, retry_after_s=float(answer.detail) / 1000, detail=answer.limit)
+            case "too_large":
+                sizes = f"{self.call.prompt_tokens} prompt + {self.call.output_tokens} output tokens"
+                limit, name = answer.limit, answer.detail
+                text = f"{model} allows {limit} {name.upper()}, fewer than this request needs ({sizes})."
+                return Failure(model, Reason.TOO_LARGE, text, limit_name=name)
+            case _:
+                raise RuntimeError(f"start.lua answered {answer.word}")
+
+
+_HELD = {
+    "maintenance": Reason.MAINTENANCE,
+    "provider": Reason.BREAKER_OPEN,
+    "model": Reason.BREAKER_OPEN,
+    "budget": Reason.OVER_BUDGET,
+}
+_TEXTS = {
+    "maintenance": "Vessel is in maintenance ({why}). The job is held and nothing was sent.",
+    "provider": "Groq cannot be used now ({why}), so calls are held back; it is looked at every few seconds.",
+    "model": "{model} failed too often lately ({why}), so calls to it are held back; one every few seconds looks.",
+    "budget": "A spend cap is reached ({why}). The job is held, nothing was sent. `vessel budget show` lists the caps.",
+}
+_WAITS = {
+    "retry-after": "Groq asked to wait before {model} is called again.",
+    "concurrency": "As many calls to {model} are under way as are allowed at once.",
+    "ramp": "{model} has just recovered and is used a little more each second.",
+}

@@ -1,0 +1,107 @@
+"""What one attempt sends: model, output bound and body for the hop the job is on, and what that charges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vessel.gate.limiter import Charge, configured
+from vessel.gate.tokens import max_prompt_tokens
+from vessel.observe.logs import get_logger
+from vessel.registry import resolve
+from vessel.routing.output import affordable_output_tokens, output_tokens
+from vessel.upstream.outcome import Failure, Reason
+from vessel.upstream.translate import translate
+from vessel.usage.prices import worst_case_nano_usd
+from vessel.usage.rows import Call
+from vessel.wire import ChatRequest, Policy
+
+if TYPE_CHECKING:
+    from vessel.execute.process import Executor
+    from vessel.jobs.model import Job
+    from vessel.registry import Limits, Model
+
+FLEX = "flex"
+FLEX_FACTOR = 10
+"""Groq's flex tier has ten times the limits of on_demand, in buckets of its own (Groq docs/flex-processing)."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is about to be sent."""
+
+    call: Call
+    body: dict[str, object]
+    deadline_s: float
+
+
+def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failure:
+    """Choose model, output bound and body for a hop, or say why nothing can be sent."""
+    wanted_model = job.hops[hop].model
+    model_id = resolve(executor.registry, wanted_model, executor.availability)
+    if model_id is None:
+        return Failure(wanted_model, Reason.MODEL_GONE, f"{wanted_model} is not served any more and has no successor.")
+    model = executor.registry.model(model_id)
+    body = job.request()
+    request = ChatRequest.model_validate(body)
+    limits = model.limits.get(executor.settings.groq_plan)
+    most_prompt = max_prompt_tokens(len(job.body))
+    output = affordable_output_tokens(
+        request,
+        model,
+        output_tokens(request, model, limits, job.estimated_tokens),
+        most_prompt_tokens=most_prompt,
+        cap_usd=policy.max_cost_usd,
+        spent_nano=job.spent_nano_usd,
+    )
+    if output is None:
+        text = f"Another call on {model_id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
+        return Failure(model_id, Reason.TOO_LARGE, text, detail="max_cost_usd")
+    translated = _translated(job, body, model, output)
+    worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
+    call = Call(
+        job=job,
+        number=len(job.attempts) + 1,
+        model=model,
+        tier=job.hops[hop].tier,
+        worker=executor.worker,
+        prompt_tokens=job.estimated_tokens,
+        output_tokens=output,
+        worst_nano_usd=worst,
+        charge=_charge(executor.settings.org, model, limits, body, job.estimated_tokens, output, worst),
+    )
+    return Plan(call, translated, _deadline_s(executor, job))
+
+
+def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> dict[str, object]:
+    translated, notes = translate(
+        body,
+        model_id=model.id,
+        features=frozenset(str(f) for f in model.features),
+        reasoning_efforts=model.reasoning_efforts,
+        builtin_tools=job.builtin_tools,
+        max_completion_tokens=output,
+    )
+    for note in notes:
+        log.info("job.translated", job_id=job.id, model=model.id, note=note)
+    return translated
+
+
+def _charge(
+    org: str, model: Model, limits: Limits | None, body: dict[str, Any], prompt: int, output: int, worst_nano: int
+) -> Charge:
+    figures, gate = configured(limits), model.id
+    if body.get("service_tier") == FLEX:
+        figures, gate = tuple(FLEX_FACTOR * figure for figure in figures), f"{model.id}#{FLEX}"
+    concurrency = (limits.concurrency if limits else None) or 0
+    return Charge(gate, org, figures, prompt, output, worst_nano, concurrency)
+
+
+def _deadline_s(executor: Executor, job: Job) -> float:
+    limit = float(executor.settings.call_timeout)
+    if job.deadline_at is None:
+        return limit
+    left = (job.deadline_at - executor.now_ms()) / 1000
+    return max(0.001, min(limit, left))

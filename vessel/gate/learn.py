@@ -1,0 +1,94 @@
+"""What an answer teaches the gate: limits and remains from its headers, a refusal's figures, a model's health.
+
+Requests in the headers are per day, tokens per minute (groq-facts 1.7); the text of a 429 names one limit exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vessel.keyspace.script import Arg, Call, load, word
+from vessel.upstream.outcome import Failure, Reason, Success
+
+if TYPE_CHECKING:
+    from vessel.gate.limiter import Charge
+    from vessel.keyspace.names import GateKeys
+    from vessel.upstream.outcome import Outcome
+
+_TO_OPEN = {
+    Reason.OVER_CAPACITY: 5,
+    Reason.SERVER_ERROR: 5,
+    Reason.TIMEOUT: 5,
+    Reason.CONNECTION_LOST: 5,
+    Reason.CONNECT_FAILED: 3,
+    Reason.UNAUTHORIZED: 1,
+    Reason.NO_KEY: 1,
+    Reason.FORBIDDEN: 1,
+    Reason.SPEND_LIMIT: 1,
+}
+"""Failures in a row, without an answer in between, that open a breaker; a bad key at once: all would fail alike."""
+
+_OF_ALL_MODELS = frozenset(
+    {Reason.CONNECT_FAILED, Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN, Reason.SPEND_LIMIT}
+)
+_SAYS_NOTHING = frozenset({Reason.CANCELLED, Reason.RESPONSE_TOO_LARGE, Reason.PROTOCOL_ERROR})
+_FLEX_CAPACITY = 498
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What was left of the minute's tokens right after a call was charged, and how much drift was known then."""
+
+    level: str = ""
+    drift: str = "0"
+
+
+def learn(keys: GateKeys, charge: Charge, outcome: Outcome, started: Started) -> Call[str]:
+    """Tell the gate what an outcome says, before the call is settled; answers the breaker: closed, open or ramp."""
+    health, scope, why, to_open = _health(outcome)
+    headers = outcome.headers
+    args: dict[str, Arg] = {
+        "configured": charge.figures,
+        "health": health,
+        "scope": scope,
+        "why": why,
+        "failures_to_open": to_open,
+        "limit_requests": _known(headers.limit_requests),
+        "remaining_requests": _known(headers.remaining_requests),
+        "limit_tokens": _known(headers.limit_tokens),
+        "remaining_tokens": _known(headers.remaining_tokens),
+        "level_before": started.level,
+        "drift_before": started.drift or "0",
+    }
+    args |= _refusal(charge, outcome)
+    names = {n: getattr(keys, n) for n in ("gate", "inflight", "provider")}
+    return load("learn").call(names, args, word)
+
+
+def _refusal(charge: Charge, outcome: Outcome) -> dict[str, Arg]:
+    if not (isinstance(outcome, Failure) and outcome.reason in {Reason.RATE_LIMITED, Reason.TOO_LARGE}):
+        return {"refused_limit": "", "refused_cap": "", "refused_used": "", "refused_cost": 0, "retry_after_ms": 0}
+    return {
+        "refused_limit": outcome.limit_name or "",
+        "refused_cap": _known(outcome.limit_value),
+        "refused_used": _known(outcome.limit_used),
+        "refused_cost": charge.cost(outcome.limit_name or "rpm"),
+        "retry_after_ms": round((outcome.retry_after_s or 0) * 1000),
+    }
+
+
+def _health(outcome: Outcome) -> tuple[str, str, str, int]:
+    if isinstance(outcome, Success):
+        return "good", "model", "", 0
+    reason = outcome.reason
+    to_open = _TO_OPEN.get(reason, 0)
+    if reason in _SAYS_NOTHING or outcome.status == _FLEX_CAPACITY:
+        return "none", "model", "", 0
+    if not to_open:  # it answered, and its answer was about the request
+        return "good", "model", "", 0
+    return "bad", "provider" if reason in _OF_ALL_MODELS else "model", str(reason), to_open
+
+
+def _known(value: int | None) -> Arg:
+    return "" if value is None else value

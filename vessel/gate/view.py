@@ -1,0 +1,164 @@
+"""What a model's gate looks like from outside: headroom, bookings, breaker, and how long the next call would wait."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vessel.gate.limiter import PERIOD_MS, Charge
+from vessel.keyspace.script import Call, load, word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vessel.keyspace.names import GateKeys
+
+INTERACTIVE_MS = 10_000
+"""How long after an interactive call its reserve is kept (start.lua)."""
+
+RESERVED_PART, RESERVED_CALLS = 0.1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One limit: its capacity, what is left of it now, what is kept clear of, and whether Groq told it."""
+
+    name: str
+    capacity: int
+    left: float
+    margin: float = 0.0
+    learned: bool = False
+
+    def wait_ms(self, needed: float) -> int:
+        """Return how long until so much is left; 0 when it is."""
+        missing = min(needed, self.capacity) - self.left
+        return max(0, math.ceil(missing * PERIOD_MS[self.name] / self.capacity))
+
+    @property
+    def full_in_s(self) -> float:
+        """Return in how many seconds it is full again."""
+        return (self.capacity - self.left) * PERIOD_MS[self.name] / self.capacity / 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """A breaker: closed, open or ramp; why, and how long until a call may go. `since` is epoch ms of Redis."""
+
+    state: str = "closed"
+    why: str = ""
+    wait_ms: int = 0
+    since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A planned or open-ended pause of everything or of one tier. Times are epoch ms of Redis; `until` 0: till told."""
+
+    tier: str | None
+    until: int
+    since: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """A model's gate at one moment. `booked` holds requests, prompt and output tokens by lane."""
+
+    now: int
+    limits: Mapping[str, Level]
+    model: Breaker = Breaker()
+    provider: Breaker = Breaker()
+    booked: tuple[tuple[int, int, int], ...] = ((0, 0, 0),) * 3
+    waiting_since: tuple[int, ...] = (0, 0, 0)
+    blocked_ms: int = 0
+    blocked_why: str = ""
+    running: int = 0
+    bookings: int = 0
+    next_booking: int = 0
+    fed: int = 0
+    interactive: tuple[int, int, int] = (0, 0, 0)
+    maintenance: tuple[Maintenance, ...] = ()
+    seen: bool = True
+
+    def held(self, tier: str) -> Maintenance | None:
+        """Return the maintenance that a tier is in."""
+        found = [m for m in self.maintenance if m.tier in {None, tier} and (m.until == 0 or m.until > self.now)]
+        return found[0] if found else None
+
+    def closed_ms(self) -> tuple[int, str]:
+        """Return how long nothing at all may go, and why."""
+        waits = [
+            (self.blocked_ms, self.blocked_why or "retry-after"),
+            (self.provider.wait_ms, self.provider.why),
+            (self.model.wait_ms, self.model.why),
+        ]
+        return max(waits, key=lambda wait: wait[0])
+
+    def reserve(self, name: str, lane: int) -> float:
+        """Return what a lane must leave of a limit for interactive work."""
+        at, prompt, output = self.interactive
+        if lane == 0 or self.now - at >= INTERACTIVE_MS:
+            return 0.0
+        calls = RESERVED_CALLS * _cost(name, 1, prompt, output)
+        return min(self.limits[name].capacity * RESERVED_PART, calls)
+
+    def quota_ms(self, charge: Charge, lane: int) -> tuple[int, str]:
+        """Return how long a call would wait for quota now, and for which limit."""
+        ahead = [sum(part) for part in zip(*self.booked[: lane + 1], strict=True)]
+        waits = [(0, "")]
+        for name, level in self.limits.items():
+            needed = charge.cost(name) + _cost(name, *ahead) + level.margin + self.reserve(name, lane)
+            waits.append((level.wait_ms(needed), name))
+        return max(waits, key=lambda wait: wait[0])
+
+
+def _cost(name: str, requests: float, prompt: float, output: float) -> float:
+    return {"rpm": requests, "rpd": requests, "itpm": prompt, "otpm": output}.get(name, prompt + output)
+
+
+def look(keys: GateKeys, figures: str) -> Call[GateView]:
+    """Ask for a model's gate; `figures` are its configured limits as scripts take them."""
+    names = {n: getattr(keys, n) for n in ("gate", "bookings", "inflight", "fed", "provider", "maintenance")}
+    return load("look").call(names, {"configured": figures}, lambda raw: read_view(json.loads(word(raw))))
+
+
+def read_maintenance(raw: Mapping[str, str]) -> tuple[Maintenance, ...]:
+    """Read the maintenance hash: `all` and `tier:NAME`, each `until since reason`."""
+    found = []
+    for name, value in sorted(raw.items()):
+        until, since, *reason = value.split(" ", 2)
+        tier = name.removeprefix("tier:") if name.startswith("tier:") else None
+        found.append(Maintenance(tier, int(until), int(since), reason[0] if reason else ""))
+    return tuple(found)
+
+
+def read_view(raw: Mapping[str, Any]) -> GateView:
+    """Read what look.lua returns."""
+    limits = {
+        name: Level(name, int(part["cap"]), float(part["level"]), float(part["margin"]), bool(part["learned"]))
+        for name, part in sorted((raw["limits"] or {}).items())
+    }
+    lanes = ("0", "1", "2")
+    return GateView(
+        now=int(raw["now"]),
+        limits=limits,
+        model=_breaker(raw["model"]),
+        provider=_breaker(raw["provider"]),
+        booked=tuple((int(b[0]), int(b[1]), int(b[2])) for b in (raw["booked"][lane] for lane in lanes)),
+        waiting_since=tuple(int(raw["since"][lane]) for lane in lanes),
+        blocked_ms=int(raw["blocked_ms"]),
+        blocked_why=str(raw["blocked_why"]),
+        running=int(raw["in_flight"]),
+        bookings=int(raw["bookings"]),
+        next_booking=int(raw["next_booking"]),
+        fed=int(raw["fed"]),
+        interactive=(int(raw["interactive"][0]), int(raw["interactive"][1]), int(raw["interactive"][2])),
+        maintenance=read_maintenance(raw["maintenance"] or {}),
+        seen=bool(raw["seen"]),
+    )
+
+
+def _breaker(raw: Mapping[str, Any]) -> Breaker:
+    return Breaker(str(raw["state"]), str(raw["why"]), int(raw["wait_ms"]), int(raw["since"]))

@@ -1,0 +1,24 @@
+-- Issue the ticket of a job that waits in the backlog, just ahead of its admission.
+-- KEYS: job events parked tickets queue backlog flows groups fed
+-- ARGV: id from to queue_name template repr group flow tokens
+-- include: record
+-- include: ticket
+-- include: backlog
+-- Returns: {done} or {stale, state}; safe to run by any number of sweeps at once: one of them takes the job out.
+local FED_TTL_MS = 60000
+if not take_from_backlog(backlog, flows, groups, group, flow, id, tokens) then
+  return {'stale', ''}
+end
+local held = redis.call('HMGET', job, 'state', 'gen', 'queue')
+if not among(from, held[1]) or held[3] ~= queue_name then
+  return {'stale', held[1] or ''}
+end
+local now = now_ms()
+redis.call('HSET', job, 'state', to, 'updated', ms(now))
+redis.call('HDEL', job, 'until')
+redis.call('ZREM', parked, id)
+push_ticket(queue, tickets, template, queue_name, id, held[2], repr, now)
+redis.call('ZADD', fed, ms(now), id)
+redis.call('PEXPIRE', fed, FED_TTL_MS)
+emit(events, now, 'fed', to, held[2], '')
+return {'done', ''}

@@ -1,0 +1,69 @@
+-- The circuit breaker of a model or, in the provider's own hash, of everything behind one key: closed, open (one call
+-- or one look a while), ramp (slowly more after a recovery). `h` is the hash as read.
+local PROBE_MS = 5000
+local RAMP_STEP_MS, RAMP_STEPS, RAMP_FIRST = 500, 16, 2
+
+local BREAKER_FIELDS = {'br', 'br_at', 'br_next', 'br_why', 'br_probes', 'br_fails', 'ramp_step', 'ramp_n'}
+
+local function read_breaker(key)
+  local found, h = redis.call('HMGET', key, unpack(BREAKER_FIELDS)), {}
+  for i, name in ipairs(BREAKER_FIELDS) do h[name] = found[i] or nil end
+  return h
+end
+
+-- May a call go now? Returns nil, or how long to wait and why. An open breaker lets one call pass now and then, to look.
+local function held_by_breaker(h, now)
+  if h.br == 'open' then
+    local next_probe = tonumber(h.br_next or 0)
+    if next_probe > now then return next_probe - now, h.br_why or 'outage' end
+    return nil
+  end
+  if h.br == 'ramp' then
+    local step = math.floor((now - tonumber(h.br_at)) / RAMP_STEP_MS)
+    if step < RAMP_STEPS and step == tonumber(h.ramp_step or -1) and tonumber(h.ramp_n) >= RAMP_FIRST * 2 ^ step then
+      return RAMP_STEP_MS - (now - tonumber(h.br_at)) % RAMP_STEP_MS, 'ramp'
+    end
+  end
+  return nil
+end
+
+-- Count a call that goes.
+local function pass_breaker(key, h, now)
+  if h.br == 'open' then
+    redis.call('HINCRBY', key, 'br_probes', 1)
+    redis.call('HSET', key, 'br_next', ms(now + PROBE_MS))
+  elseif h.br == 'ramp' then
+    local step = math.floor((now - tonumber(h.br_at)) / RAMP_STEP_MS)
+    if step >= RAMP_STEPS then
+      redis.call('HDEL', key, 'br', 'br_at', 'br_why', 'br_probes', 'br_next', 'ramp_step', 'ramp_n')
+    elseif step == tonumber(h.ramp_step or -1) then
+      redis.call('HINCRBY', key, 'ramp_n', 1)
+    else
+      redis.call('HSET', key, 'ramp_step', step, 'ramp_n', 1)
+    end
+  end
+end
+
+local function open_breaker(key, h, why, now)
+  if h.br ~= 'open' then
+    redis.call('HSET', key, 'br', 'open', 'br_at', ms(now), 'br_why', why, 'br_next', ms(now + PROBE_MS), 'br_probes', 0)
+    h.br = 'open'
+  end
+end
+
+-- Record how a call ended. Returns the state afterwards.
+local function note_health(key, h, healthy, why, failures_to_open, now)
+  if healthy then
+    if h.br == 'open' then
+      redis.call('HSET', key, 'br', 'ramp', 'br_at', ms(now), 'ramp_step', -1, 'ramp_n', 0)
+      h.br = 'ramp'
+    end
+    if h.br_fails then redis.call('HDEL', key, 'br_fails') end
+    return h.br or 'closed'
+  end
+  local fails = redis.call('HINCRBY', key, 'br_fails', 1)
+  if fails >= failures_to_open or h.br == 'ramp' and fails >= math.min(3, failures_to_open) then
+    open_breaker(key, h, why, now)
+  end
+  return h.br or 'closed'
+end

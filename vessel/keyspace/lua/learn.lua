@@ -1,0 +1,90 @@
+-- Correct the gate by what an answer said, before its own settlement: for all workers at once.
+-- KEYS: gate inflight provider
+-- ARGV: configured health scope why failures_to_open
+-- ARGV: limit_requests remaining_requests limit_tokens remaining_tokens level_before drift_before
+-- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms
+-- include: record
+-- include: gate
+-- include: breaker
+-- `health`: good, bad or none; `scope`: model or provider. Figures that are not known are empty.
+-- Headers tell requests per DAY and tokens per MINUTE (groq-facts 1.7). They are as old as the call or as its answer, so
+-- only what is below both what was left after this call's start and what is left now speaks of another program; it is
+-- taken off, once for all calls that were under way (`drift:tpm` counts). With nothing else under way it is believed
+-- upwards too. A refusal names one limit exactly; a wait without figures holds the whole model back.
+-- Returns: the model's breaker afterwards, or the provider's where that is the scope.
+local LEAST_DRIFT, DRIFT_PART = 16, 0.001
+local HELD_AT_MOST_MS = 60000
+local now = now_ms()
+local g = open_gate(gate, configured, now)
+local more = {'seen', '1'}
+local function set(name, value) more[#more + 1], more[#more + 2] = name, value end
+
+local function widen(name, amount)
+  g.margins[name] = math.min(g.caps[name] * LARGEST_MARGIN, math.max(g.margins[name], amount))
+end
+
+-- Take a limit as the upstream states it: what is used stays used, and a limit not known before starts full.
+local function believe(name, cap)
+  cap = tonumber(cap)
+  if not cap or cap <= 0 or g.caps[name] == cap then return end
+  g.levels[name] = math.min(cap, (g.levels[name] or cap) + cap - (g.caps[name] or cap))
+  g.margins[name] = g.margins[name] or 0
+  g.caps[name] = cap
+  set('c:' .. name, ms(cap))
+end
+
+local function compare(name, remaining, before, alone)
+  local level = g.levels[name]
+  remaining = tonumber(remaining)
+  if not level or not remaining then return end
+  local seen = tonumber(g.has['drift:' .. name] or 0)
+  local expected = level
+  if before ~= '' then expected = math.min(level, tonumber(before) - (seen - tonumber(drift_before))) end
+  local gone = expected - remaining
+  if gone > math.max(name == 'tpm' and LEAST_DRIFT or 1, g.caps[name] * DRIFT_PART) then
+    g.levels[name] = level - gone
+    set('drift:' .. name, string.format('%.3f', seen + gone))
+    widen(name, 2 * gone)
+  elseif alone and remaining > level then
+    g.levels[name] = math.min(g.caps[name], remaining)
+  end
+end
+
+local alone = redis.call('ZCARD', inflight) <= 1
+believe('rpd', limit_requests)
+believe('tpm', limit_tokens)
+if refused_limit == '' then
+  compare('tpm', remaining_tokens, level_before, alone)
+  compare('rpd', remaining_requests, '', alone)
+elseif PERIOD[refused_limit] and refused_cap ~= '' then
+  believe(refused_limit, refused_cap)
+  if refused_used ~= '' then
+    local over = tonumber(refused_used) + tonumber(refused_cost) - g.caps[refused_limit]
+    -- The refused call gives its own charge back in its ending.
+    local left = g.caps[refused_limit] - tonumber(refused_used) - tonumber(refused_cost)
+    g.levels[refused_limit] = math.min(g.levels[refused_limit], left)
+    widen(refused_limit, 2 * math.max(over, g.margins[refused_limit]))
+  end
+end
+if tonumber(retry_after_ms) > 0 then
+  local until_ms = now + math.min(HELD_AT_MOST_MS, tonumber(retry_after_ms))
+  if until_ms > tonumber(g.has.blocked_until or 0) then
+    set('blocked_until', ms(until_ms))
+    set('blocked_why', refused_limit ~= '' and refused_limit or 'retry-after')
+  end
+end
+save_gate(g, more)
+if health == 'none' then
+  return g.has.br or 'closed'
+end
+local all = read_breaker(provider)
+if health == 'good' then
+  note_health(provider, all, true, why, 0, now)
+  return note_health(gate, g.has, true, why, 0, now)
+end
+if scope == 'provider' then
+  local state = note_health(provider, all, false, why, tonumber(failures_to_open), now)
+  redis.call('PEXPIRE', provider, GATE_TTL_MS)
+  return state
+end
+return note_health(gate, g.has, false, why, tonumber(failures_to_open), now)

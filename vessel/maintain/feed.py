@@ -1,0 +1,148 @@
+"""The feeder: gives waiting jobs their tickets just ahead of admission, so that no backlog floods broker or workers.
+
+One process at a time does it; should two, a job is taken out of the backlog by one of them only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vessel.gate.feeding import Candidate, Flow, Room, choose
+from vessel.gate.limiter import Charge, configured
+from vessel.gate.view import look
+from vessel.keyspace.names import gate_keys
+from vessel.keyspace.script import command, word
+from vessel.registry import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vessel.gate.view import GateView
+    from vessel.jobs.model import Job
+    from vessel.keyspace.connect import AsyncRunner
+    from vessel.registry import Availability
+    from vessel.submit import Door
+
+LOOKED_AT = 64
+"""Jobs of one flow that are read at most in a tick."""
+
+MOST_FLOWS = 200
+SLOTS_UNKNOWN = 100
+
+
+class Feeder:
+    """Feeds the jobs of all groups; holds nothing between ticks but how large a flow's jobs were lately."""
+
+    def __init__(self, door: Door, runner: AsyncRunner) -> None:
+        """Take the shared handles."""
+        self.door, self.keys, self.store, self.runner = door, door.keys, door.store, runner
+        self._usual: dict[str, float] = {}
+
+    async def tick(self) -> int:
+        """Feed what can be admitted soon; returns how many jobs got their ticket."""
+        groups: list[str] = await self.runner.run(
+            command("SMEMBERS", self.keys.groups, parse=lambda raw: sorted(word(g) for g in raw))
+        )
+        if not groups:
+            return 0
+        calls: list[Any] = [self.door.availability(), self.door.alive(), self.door.slots()]
+        availability, alive, slots = await self.runner.run_all(calls)
+        by_model: dict[str, list[tuple[int, str]]] = {}
+        for group in groups:
+            lane, _, model = group.partition("|")
+            by_model.setdefault(model, []).append((int(lane), group))
+        fed = 0
+        for model, lanes in by_model.items():
+            fed += await self._feed(model, lanes, availability, alive, slots or SLOTS_UNKNOWN)
+        return fed
+
+    async def _feed(
+        self, model: str, lanes: list[tuple[int, str]], availability: Availability, alive: Mapping[str, int], slots: int
+    ) -> int:
+        served = resolve(self.door.registry, model, availability) or model
+        figures = self._figures(served)
+        keys = gate_keys(self.keys, self.door.settings.org, served, "*")
+        view = await self.runner.run(look(keys, " ".join(map(str, figures))))
+        room = Room(view, slots)
+        jobs: dict[str, Job] = {}
+        found: list[tuple[int, list[Flow]]] = []
+        for lane, group in lanes:
+            found.append((lane, await self._flows(group, room, view, alive, (served, figures), jobs)))
+        chosen = [jobs[job_id] for job_id in choose(room, found)]
+        answers = await self.runner.run_all(
+            [self.store.feed(job, keys, job.estimated_tokens + job.output_tokens) for job in chosen]
+        )
+        return sum(answer.word == "done" for answer in answers)
+
+    def _figures(self, model: str) -> tuple[int, ...]:
+        known = self.door.registry.models.get(model)
+        return configured(known.limits.get(self.door.settings.groq_plan) if known else None)
+
+    async def _flows(
+        self, group: str, room: Room, view: GateView, alive: Mapping[str, int], gate: tuple[str, tuple[int, ...]],
+        jobs: dict[str, Job],
+    ) -> list[Flow]:  # fmt: skip
+        """Read a group's flows as far as they may be fed in this tick."""
+        rows: list[tuple[str, float]] = await self.runner.run(
+            command("ZRANGE", self.keys.flows(group), 0, MOST_FLOWS - 1, "WITHSCORES", parse=_scored)
+        )
+        rows = [(flow, given) for flow, given in rows if _goes(flow, view, alive)]
+        most = self._worth_reading(group, room)
+        if not rows or most <= 0:
+            return []
+        ids = await self.runner.run_all(
+            [command("ZRANGE", self.keys.backlog(group, flow), 0, most - 1, parse=_words) for flow, _ in rows]
+        )
+        wanted = [job_id for some in ids for job_id in some]
+        read = dict(zip(wanted, await self.runner.run_all([self.store.peek(i) for i in wanted]), strict=True))
+        await self._forget(group, rows, ids, read)
+        jobs |= {job_id: job for job_id, job in read.items() if job is not None}
+        sizes = [job.estimated_tokens + job.output_tokens for job in read.values() if job is not None]
+        if sizes:
+            self._usual[group] = sum(sizes) / len(sizes)
+        return [
+            Flow(given, [self._candidate(jobs[i], gate) for i in some if i in jobs])
+            for (_, given), some in zip(rows, ids, strict=True)
+        ]
+
+    def _worth_reading(self, group: str, room: Room) -> int:
+        usual = max(1.0, self._usual.get(group, 500.0))
+        tokens = [left / usual for name, left in room.left.items() if name.startswith("t")]
+        requests = [left for name, left in room.left.items() if name.startswith("r")]
+        return int(min([LOOKED_AT, max(1.0, room.places), *(max(0.0, n) + 2 for n in tokens + requests)]))
+
+    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]]) -> Candidate:
+        model, figures = gate
+        charge = Charge(model, self.door.settings.org, figures, job.estimated_tokens, job.output_tokens)
+        return Candidate(job.id, charge, job.waits_for_gate)
+
+    async def _forget(
+        self, group: str, rows: Sequence[tuple[str, float]], ids: Sequence[list[str]], read: Mapping[str, Job | None]
+    ) -> None:
+        """Take entries out whose record has gone."""
+        gone = [
+            command("ZREM", self.keys.backlog(group, flow), job_id, parse=word)
+            for (flow, _), some in zip(rows, ids, strict=True)
+            for job_id in some
+            if read[job_id] is None
+        ]
+        empty = [
+            command("ZREM", self.keys.flows(group), flow, parse=word)
+            for (flow, _), some in zip(rows, ids, strict=True)
+            if not some
+        ]
+        await self.runner.run_all(gone + empty)
+
+
+def _goes(flow: str, view: GateView, alive: Mapping[str, int]) -> bool:
+    tier = flow.partition("|")[0].removesuffix(".batch")
+    return bool(alive.get(tier)) and view.held(tier) is None
+
+
+def _scored(raw: list[Any]) -> list[tuple[str, float]]:
+    rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
+    return [(word(row[0]), float(row[1])) for row in rows]
+
+
+def _words(raw: list[Any]) -> list[str]:
+    return [word(i) for i in raw]

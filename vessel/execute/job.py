@@ -65,6 +65,7 @@ class JobRun:
             planned = replace(planned, deadline_s=min(planned.deadline_s, PROBE_DEADLINE_S))
         outcome = await self._send(planned)
         outage = await self._learn(planned.call, outcome, admission.started)
+        self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not (outage and isinstance(outcome, Failure))
         self.ended = ending(planned.call, outcome, counted=counted)
         return await self._follow(self._decide(outcome, counted=counted, outage=outage), outcome, planned.call)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vessel.gate.history import kind_of
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.observe.logs import get_logger
 from vessel.registry import resolve
-from vessel.routing.output import affordable_output_tokens, output_tokens
+from vessel.routing.output import affordable_output_tokens, asked_output_tokens, output_tokens
 from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.translate import translate
 from vessel.usage.prices import worst_case_nano_usd
@@ -35,6 +36,8 @@ class Plan:
     call: Call
     body: dict[str, object]
     deadline_s: float
+    kind: str | None = None
+    """Of which history its answer is a part; None where the caller set a bound, or no history is kept."""
 
 
 def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failure:
@@ -47,11 +50,12 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
     body = job.request()
     request = ChatRequest.model_validate(body)
     limits = model.limits.get(executor.settings.groq_plan)
+    kind = None if asked_output_tokens(request) else kind_of(request, policy)
     most_prompt = max_prompt_tokens(len(job.body))
     output = affordable_output_tokens(
         request,
         model,
-        output_tokens(request, model, limits, job.estimated_tokens),
+        output_tokens(request, model, limits, job.estimated_tokens, executor.history.cap(kind, model)),
         most_prompt_tokens=most_prompt,
         cap_usd=policy.max_cost_usd,
         spent_nano=job.spent_nano_usd,
@@ -72,7 +76,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         worst_nano_usd=worst,
         charge=_charge(executor.settings.org, model, limits, body, job.estimated_tokens, output, worst),
     )
-    return Plan(call, translated, _deadline_s(executor, job))
+    return Plan(call, translated, _deadline_s(executor, job), kind)
 
 
 def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
+from vessel.execute.output_history import REFRESH_S, OutputHistory
 from vessel.execute.persist import Spool, persist
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
@@ -53,6 +54,7 @@ class Executor:
         self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
         self.spool = Spool(settings.data_dir / "spool")
         self.availability = Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date())
+        self.history = OutputHistory(self.runner, self.tell, self.keys, settings.org)
         self.alive: dict[str, int] = {}
         self.draining = False
         self._sleepers: dict[str, asyncio.Event] = {}
@@ -86,6 +88,7 @@ class Executor:
         executor._background = [
             asyncio.ensure_future(executor._repeat(executor._beat, HEARTBEAT_S)),
             asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
+            asyncio.ensure_future(executor._repeat(executor.history.refresh, REFRESH_S)),
             asyncio.ensure_future(sweeper.run()),
             asyncio.ensure_future(executor._listen()),
         ]

@@ -33,6 +33,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
         r"gate:.+", Life.TIMED, "two days: a model's buckets, what was learned, its breaker, its bookings"
     ),
     "inflight": KeyClass(r"inflight:.+", Life.TIMED, "two days; an entry ends with its call's deadline"),
+    "output": KeyClass(
+        r"output:.+", Life.TIMED, "30 days from its last answer: how long a model's answers were, by kind"
+    ),
     "fed": KeyClass(r"fed:.+", Life.TIMED, "one minute from the last ticket that was fed"),
     "backlog": KeyClass(
         r"backlog(:.+)?", Life.PERMANENT, "set of groups, and sorted sets of jobs that have no ticket yet"
@@ -114,6 +117,10 @@ class Keys:
     def fed(self, org: str, model: str) -> str:
         """Name the sorted set of a model's jobs that were given a ticket and have not asked the gate yet."""
         return self._key("fed", org, model)
+
+    def output(self, org: str, model: str) -> str:
+        """Name the hash that counts a model's answers by kind of work and length."""
+        return self._key("output", org, model)
 
     def budget(self, tenant: str) -> str:
         """Name a tenant's caps; that of `*` holds for all."""

@@ -24,18 +24,26 @@ def asked_output_tokens(request: ChatRequest) -> int | None:
     return request.max_completion_tokens or request.max_tokens
 
 
-def output_tokens(request: ChatRequest, model: Model, limits: Limits | None, prompt_tokens: int) -> int:
+def default_output_tokens(model: Model) -> int:
+    """Return the bound of a model where nothing better is known."""
+    return REASONING_OUTPUT_TOKENS if "reasoning" in model.features else DEFAULT_OUTPUT_TOKENS
+
+
+def output_tokens(
+    request: ChatRequest, model: Model, limits: Limits | None, prompt_tokens: int, learned: int | None = None
+) -> int:
     """Choose max_completion_tokens for this model: never above its maximum or what is left of its window.
 
-    Where the caller gave none, it also leaves room in the organisation's minute limit, since Groq charges the bound at
-    admission and refuses what is larger than the limit (groq-facts 2).
+    Where the caller gave none, `learned` lowers the default to what such answers need (gate/history.py). The default
+    also leaves room in the organisation's minute limit, since Groq charges the bound at admission and refuses what is
+    larger than the limit (groq-facts 2).
     """
     asked = asked_output_tokens(request)
     room = max(LEAST_OUTPUT_TOKENS, model.context_window - prompt_tokens)
     if asked:
         return min(asked, model.max_output, room)
-    default = REASONING_OUTPUT_TOKENS if "reasoning" in model.features else DEFAULT_OUTPUT_TOKENS
-    bounds = [default, model.max_output, room]
+    default = default_output_tokens(model)
+    bounds = [min(default, learned or default), model.max_output, room]
     if limits and limits.tpm:
         bounds.append(max(LEAST_OUTPUT_TOKENS, limits.tpm // 2 - prompt_tokens))
     if limits and limits.otpm:

@@ -1,4 +1,4 @@
-"""One limited upstream with Vessel's workers before it, and what became of the jobs, by Redis' and the upstream's clock."""
+"""A limited upstream with workers before it, and what became of the jobs by Redis' and the upstream's clock."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import contextlib
 import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import redis
-from groq_vessel import GroqClient
 
 from bench.stack import Stack
 from bench.workload import MODEL, TIER, Quota, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from groq_vessel import GroqClient
 
     from vessel.client import JobHandle
 

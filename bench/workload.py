@@ -94,7 +94,7 @@ def drained_at(calls: Sequence[dict[str, Any]], tpm: int, output: int = MAX_OUTP
         used = max(0.0, used - (when - at) * tpm / MINUTE_S) + amount
         at = when
         if used > (1 - part) * tpm:
-            return when
+            return float(when)
     return None
 
 

@@ -59,10 +59,9 @@ async def run(work: dict[str, Any], session: aiohttp.ClientSession) -> int:
     return sum(not item.success for item in result.results)
 
 
-async def main(path: Path) -> None:
+async def main(work: dict[str, Any]) -> None:
     """Run and print."""
     logging.disable(logging.CRITICAL)
-    work = json.loads(path.read_text("utf-8"))
     headers = {"authorization": f"Bearer {work['key']}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
@@ -72,4 +71,4 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text("utf-8"))))

@@ -77,9 +77,8 @@ class Script:
             self.failed += 1
 
 
-async def main(path: Path) -> None:
+async def main(work: dict[str, Any]) -> None:
     """Run and print."""
-    work = json.loads(path.read_text("utf-8"))
     headers = {"authorization": f"Bearer {work['key']}"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
@@ -89,4 +88,4 @@ async def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text("utf-8"))))

@@ -149,7 +149,7 @@ def measure(jobs: int, quota: Quota, processes: int, folder: Path) -> Found:
 def main() -> None:
     """Print the waits, the rates and the goals."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--jobs", type=int, default=2200)
+    options.add_argument("--jobs", type=int, default=2600)
     options.add_argument("--processes", type=int, default=4)
     options.add_argument("--rpm", type=int, default=3000)
     options.add_argument("--tpm", type=int, default=600_000)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 MODEL, TIER = "bench/steady", "speed_demon"
 MAX_OUTPUT = 512
@@ -85,16 +85,17 @@ def between(calls: Iterable[dict[str, Any]], start: float, end: float) -> list[d
     return [call for call in calls if start <= call["started_at"] < end]
 
 
-def drained_at(calls: Sequence[dict[str, Any]], tpm: int, output: int = MAX_OUTPUT, part: float = 0.1) -> float | None:
-    """Return when the upstream's token bucket first held less than a part, by what its log of calls says."""
-    moves = [(c["started_at"], c["prompt_tokens"] + output) for c in calls if c["accepted"]]
-    moves += [(c["finished_at"], c["completion_tokens"] - output) for c in calls if c["accepted"]]
+def drained_at(calls: Iterable[dict[str, Any]], tpm: int, part: float = 0.03) -> float | None:
+    """Return when less than a part of the upstream's token bucket was left, by what calls really used.
+
+    Reservations do not count: in a burst they drain the bucket for a moment, and most of them comes back.
+    """
     used, at = 0.0, 0.0
-    for when, amount in sorted(moves):
-        used = max(0.0, used - (when - at) * tpm / MINUTE_S) + amount
-        at = when
+    for call in sorted(calls, key=lambda c: float(c["started_at"])):
+        used = max(0.0, used - (call["started_at"] - at) * tpm / MINUTE_S) + used_tokens([call])
+        at = call["started_at"]
         if used > (1 - part) * tpm:
-            return float(when)
+            return float(at)
     return None
 
 

@@ -80,10 +80,11 @@ def test_only_completed_calls_count_as_used_and_only_429s_as_refused() -> None:
     assert refused(calls) == 1
 
 
-def test_a_bucket_is_drained_when_its_reservations_reach_the_limit() -> None:
-    """Reservations count until the answer, refill in between; without load it is never drained."""
-    assert drained_at([call(t, 500, took_s=1) for t in range(0, 100, 10)], 6000) is None
-    assert drained_at([call(0.1 * t, 500, took_s=9) for t in range(20)], 6000) == pytest.approx(0.5)
+def test_a_bucket_is_drained_when_real_use_outran_the_refill() -> None:
+    """What is reserved and not used does not count, refill does; without load it is never drained."""
+    assert drained_at([call(t, 500) for t in range(0, 100, 10)], 6000) is None
+    assert drained_at([call(t, 1100) for t in range(20)], 6000) == 5
+    assert drained_at([call(0, 6000, status=503)], 6000) is None
 
 
 @pytest.mark.parametrize(("part", "value"), [(0.5, 2.0), (0.95, 4.0), (0.25, 1.0), (1.0, 4.0)])
@@ -148,9 +149,9 @@ def test_the_goals_grow_with_the_batch() -> None:
 
 def test_the_rate_counts_from_the_drained_bucket_to_the_batchs_last_start() -> None:
     """The full bucket at the beginning is not part of the rate, and the tail is not either."""
-    burst = [call(0.0, 500, took_s=9) for _ in range(10)]
-    steady = [call(10.0 + t) for t in range(40)]
-    assert rate(burst + steady, burst + steady, 6000) == pytest.approx((10 * 500 + 37 * 100) / 47, rel=0.02)
+    calls = [*(call(0.1 * n, 600) for n in range(10)), *(call(1.0 + t) for t in range(40))]
+    assert rate(calls, calls, 6000) == pytest.approx(100, rel=0.2)
+    assert rate(calls, calls[::2], 6000) == pytest.approx(50, rel=0.2)
     assert rate([call(0)], [call(0)], 6000) == 0.0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.history import kind_of
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.tokens import max_prompt_tokens
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from vessel.execute.process import Executor
     from vessel.jobs.model import Job
     from vessel.registry import Limits, Model
-
-FLEX = "flex"
-FLEX_FACTOR = 10
-"""Groq's flex tier has ten times the limits of on_demand, in buckets of its own (Groq docs/flex-processing)."""
 
 log = get_logger(__name__)
 
@@ -98,7 +95,7 @@ def _charge(
 ) -> Charge:
     figures, gate = configured(limits), model.id
     if body.get("service_tier") == FLEX:
-        figures, gate = tuple(FLEX_FACTOR * figure for figure in figures), f"{model.id}#{FLEX}"
+        gate, figures = flex_gate(gate, figures)
     concurrency = (limits.concurrency if limits else None) or 0
     return Charge(gate, org, figures, prompt, output, worst_nano, concurrency)
 

@@ -46,6 +46,7 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "budget": KeyClass(
         r"budget:.+", Life.PERMANENT, "one hash a tenant: its caps and what is spent or reserved of them"
     ),
+    "budgets": KeyClass(r"budgets", Life.PERMANENT, "set of the tenants that have a cap, `*` for all"),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
     "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
@@ -125,6 +126,11 @@ class Keys:
     def budget(self, tenant: str) -> str:
         """Name a tenant's caps; that of `*` holds for all."""
         return self._key("budget", tenant)
+
+    @property
+    def budgets(self) -> str:
+        """Name the set of the tenants that have a cap."""
+        return self._key("budgets")
 
     def flows(self, group: str) -> str:
         """Name the sorted set of a group's flows by the tokens they were given."""

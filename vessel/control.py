@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import InvalidRequest, WrongState
 from vessel.gate.view import Maintenance, read_maintenance
-from vessel.keyspace.script import Call, command, load, pairs, word
+from vessel.keyspace.script import Arg, Call, command, load, pairs, word
 from vessel.registry.suggest import suggest
 from vessel.usage.budgets import WHOLE
 from vessel.usage.prices import nano
 from vessel.wire import MOST_COST_USD
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from vessel.jobs.model import Job
     from vessel.jobs.steps import Answer
     from vessel.registry import Availability
@@ -67,7 +68,7 @@ def set_maintenance(door: Door, tier: str | None, until_ms: int | None, reason: 
             raise InvalidRequest("until: this time is over. Nothing was changed. Name a later one.", param="until")
         return Maintenance(tier, until, at, told)
 
-    args = {"field": field, "until_ms": until, "reason": told}
+    args: dict[str, Arg] = {"field": field, "until_ms": until, "reason": told}
     return load("maintain").call({"maintenance": door.keys.maintenance}, args, parse)
 
 
@@ -118,7 +119,7 @@ def set_budget(
     """
     if day is None and month is None:
         raise InvalidRequest("No cap was given, so nothing was changed. Give an amount in USD a day or a month.")
-    args = {"tenant": _tenant(tenant), "day_cap": _amount("day", day), "month_cap": _amount("month", month)}
+    args: dict[str, Arg] = {"tenant": _tenant(tenant), "day_cap": _amount("day", day), "month_cap": _amount("month", month)}
     return load("cap").call(_budget_keys(door, tenant), args, lambda raw: int(word(raw)))
 
 
@@ -159,8 +160,8 @@ def _amount(name: str, usd: Decimal | None) -> str:
         return ""
     if not (usd.is_finite() and 0 < usd <= MOST_COST_USD):
         raise InvalidRequest(
-            f"{name}: a cap lies above 0 and at most at {MOST_COST_USD:,} USD. Nothing was changed. `vessel budget clear` "
-            "lifts a cap, `vessel maintenance on` holds all jobs.",
+            f"{name}: a cap lies above 0 and at most at {MOST_COST_USD:,} USD. Nothing was changed. `vessel budget "
+            "clear` lifts a cap, `vessel maintenance on` holds all jobs.",
             param=name,
         )
     return str(nano(usd))

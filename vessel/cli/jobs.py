@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vessel.cli import times
 from vessel.cli.answer import result_document
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import emit, moment, say, table, usd
 from vessel.cli.reading import words
-from vessel.client import GroqClient, JobFailed, JobState, Result
+from vessel.client import GroqClient, JobFailed, Result
+from vessel.control import clock
 
 if TYPE_CHECKING:
-    from vessel.client import Job
+    from vessel.client import Job, Waiting
 
 
 def show(job_id: str, *, as_json: bool) -> None:
     """Print one job."""
     with GroqClient() as client:
         found = client.job(job_id)
+        waiting = client.waiting(found)
+        now = client.runner.run(clock()) if waiting else found.updated_at
     if as_json:
-        emit(job_document(found, whole=True))
+        emit(job_document(found, whole=True) | {"waiting": _waiting_document(waiting)})
     else:
-        _show(found)
+        _show(found, waiting, now)
 
 
 def show_many(state: str | None, tier: str | None, since: str | None, limit: int, *, as_json: bool) -> None:
@@ -123,16 +127,31 @@ def answer_of(job: Job) -> str | None:
     return Result(job).text if job.response is not None else None
 
 
-def _show(job: Job) -> None:
+def _waiting_document(waiting: Waiting | None) -> dict[str, Any] | None:
+    if waiting is None:
+        return None
+    return {"why": waiting.why, "until": moment(waiting.until), "detail": waiting.detail}
+
+
+def waiting_line(waiting: Waiting, now_ms: int) -> str:
+    """Say why a job waits and, as far as that is known, until when."""
+    if waiting.until is None:
+        return waiting.detail
+    if waiting.estimated:
+        return f"{waiting.detail}; about {times.span((waiting.until - now_ms) / 1000)}"
+    return f"{waiting.detail}; until {times.until(waiting.until, now_ms)}"
+
+
+def _show(job: Job, waiting: Waiting | None, now_ms: int) -> None:
     served = f"{job.served_model} ({job.served_tier})" if job.served_model else f"{job.model} ({job.tier})"
     facts = {
         "job": job.id,
         "state": f"{job.state}: {job.message or job.reason}" if job.reason else str(job.state),
+        "waits": waiting_line(waiting, now_ms) if waiting else None,
         "model": served,
         "routing": "; ".join(job.reasons),
         "created": moment(job.created_at),
         "finished": moment(job.finished_at),
-        "parked until": moment(job.parked_until) if job.state is JobState.PARKED else None,
         "retry of": job.retry_of,
         "usage": f"{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
         "cost": usd(job.cost_usd) if job.cost_usd is not None else None,

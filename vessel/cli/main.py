@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vessel import __version__
-from vessel.cli.commands import ask, look, queue
+from vessel.cli.commands import ask, look, queue, steer
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
 from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
@@ -43,14 +43,16 @@ def vessel(
     """Groq behind a job queue."""
 
 
-for panel, commands in {
+for panel, members in {
     "Run": (running.demo, running.up, running.worker, running.scheduler, running.simulate),
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
-    "Look": (look.route, look.models, look.tiers),
+    "Look": (look.route, look.models, look.tiers, look.limits),
 }.items():
-    for command in commands:
+    for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
+for group in (steer.maintenance, steer.budget):
+    app.add_typer(group)
 
 
 def run(arguments: Sequence[str]) -> int:

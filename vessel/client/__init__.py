@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.client.compound import GroqCompound
 from vessel.client.following import JobEvent
 from vessel.client.functions import analyze, generate_code, query, research
+from vessel.client.gates import GateInfo, MaintenanceInfo
 from vessel.client.handle import AsyncJobHandle, JobHandle
 from vessel.client.many import InvalidLine
 from vessel.client.result import CodeResult, Result, Source
@@ -27,6 +28,8 @@ from vessel.errors import (
     WrongState,
 )
 from vessel.jobs.model import Attempt, Job
+from vessel.usage.budgets import Budget
+from vessel.watch.waiting import Waiting
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -36,7 +39,9 @@ __all__ = [
     "AsyncGroqClient",
     "AsyncJobHandle",
     "Attempt",
+    "Budget",
     "CodeResult",
+    "GateInfo",
     "GroqClient",
     "GroqCompound",
     "IdempotencyConflict",
@@ -48,6 +53,7 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "JobState",
+    "MaintenanceInfo",
     "ModelInfo",
     "NoRedis",
     "NoWorkers",
@@ -60,6 +66,7 @@ __all__ = [
     "Unreachable",
     "VesselError",
     "WaitTimeout",
+    "Waiting",
     "WrongState",
     "analyze",
     "generate_code",

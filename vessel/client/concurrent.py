@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
-from vessel.client import core, following, looking, survey
+from vessel.client import core, following, gates, looking, survey
 from vessel.client.handle import AsyncJobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
     from vessel.client.asking import Asked
     from vessel.client.following import Ended, JobEvent
+    from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, WaitOptions
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
     from vessel.settings import Settings
+    from vessel.usage.budgets import Budget
+    from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
 T = TypeVar("T")
@@ -127,6 +130,15 @@ class AsyncGroqClient:
         """Read where a job stands."""
         return await self._run(looking.state_of(self._core.asking, job_id))
 
+    async def waiting(self, job: str | Job) -> Waiting | None:
+        """Say why a job waits and until when; None for one that runs or has ended. Raises JobNotFound.
+
+        A job that was read before, whole, is not read again.
+        """
+        if isinstance(job, str):
+            return await self._run(gates.waiting_of(self._core.asking, job))
+        return await self._run(gates.explained(self._core.asking, job))
+
     async def jobs(
         self, state: str | None = None, tier: str | None = None, since: Since | None = None, limit: int = 50
     ) -> list[Job]:
@@ -165,6 +177,18 @@ class AsyncGroqClient:
     async def tiers(self) -> list[TierInfo]:
         """List every tier with its live workers and queue lengths."""
         return await self._run(survey.tiers(self._core.asking))
+
+    async def limits(self) -> list[GateInfo]:
+        """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
+        return await self._run(gates.limits(self._core.asking))
+
+    async def maintenance(self) -> MaintenanceInfo:
+        """Tell what is in maintenance, until when, and how many jobs are held."""
+        return await self._run(gates.maintained(self._core.asking))
+
+    async def budgets(self) -> list[Budget]:
+        """List the spend caps, that of everybody first, in nano-USD."""
+        return await self._run(gates.budgets(self._core.asking))
 
     # --- inside
 

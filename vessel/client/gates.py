@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Run, Steps, run
 from vessel.control import budget, capped, clock, maintenance
-from vessel.dispatch.queues import tiers_of
+from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vessel.client.asking import Asking
     from vessel.gate.view import GateView, Maintenance
     from vessel.jobs.model import Job
-    from vessel.registry import Availability
+    from vessel.registry import Availability, Registry
     from vessel.submit import Door
 
 ADMIT_ONE = 0.01
@@ -120,7 +120,7 @@ def limits(asking: Asking) -> Steps[list[GateInfo]]:
 def flows(door: Door, *, heads: bool = False) -> Steps[list[Flow]]:
     """List the backlog's flows; `heads` reads the first job of each as well."""
     groups: list[str] = yield from run(command("SMEMBERS", door.keys.groups, parse=_sorted))
-    members: list[list[str]] = (yield Run([_members(door, group) for group in groups])) if groups else []
+    members: list[list[str]] = yield Run([_members(door, group) for group in groups])
     named = [(group, flow) for group, some in zip(groups, members, strict=True) for flow in some]
     if not named:
         return []
@@ -145,19 +145,26 @@ def tickets(door: Door, queues: Sequence[str]) -> list[Call[int]]:
     return [command("ZCARD", door.keys.tickets(queue), parse=int) for queue in queues]
 
 
-def maintained(asking: Asking, queues: Sequence[str]) -> Steps[MaintenanceInfo]:
+def by_tier(registry: Registry, issued: Iterable[tuple[str, int]], waiting: Iterable[Flow]) -> dict[str, int]:
+    """Sum the jobs that wait with a ticket, by queue, and without one, by tier."""
+    counts = dict.fromkeys(registry.tiers, 0)
+    for queue, jobs in [*issued, *((flow.queue, flow.jobs) for flow in waiting)]:
+        (tier,) = tiers_of([queue])
+        counts[tier] = counts.get(tier, 0) + jobs
+    return counts
+
+
+def maintained(asking: Asking) -> Steps[MaintenanceInfo]:
     """Tell what is in maintenance and how many jobs wait. Needs Redis."""
     door = asking.door
+    queues = queues_of(door.registry.tiers)
     first: list[Any] = [clock(), maintenance(door), _parked_count(door), _parked_ids(door), *tickets(door, queues)]
     now, found, parked, ids, *issued = yield Run(first)
-    both = yield Run([command("HGET", door.keys.job(job_id), "waits", parse=word) for job_id in ids]) if ids else []
+    both: list[str] = yield Run([command("HGET", door.keys.job(job_id), "waits", parse=word) for job_id in ids])
     waiting = yield from flows(door)
-    by_tier = dict.fromkeys(door.registry.tiers, 0)
-    for queue, jobs in [*zip(queues, issued, strict=True), *((flow.queue, flow.jobs) for flow in waiting)]:
-        (tier,) = tiers_of([queue])
-        by_tier[tier] = by_tier.get(tier, 0) + jobs
     held = Held(sum(flow.jobs for flow in waiting), sum(issued), max(0, parked - both.count("1")))
-    return MaintenanceInfo(now, tuple(m for m in found if m.until == 0 or m.until > now), held, by_tier)
+    in_tiers = by_tier(door.registry, zip(queues, issued, strict=True), waiting)
+    return MaintenanceInfo(now, tuple(m for m in found if m.until == 0 or m.until > now), held, in_tiers)
 
 
 def waiting_of(asking: Asking, job_id: str) -> Steps[Waiting | None]:
@@ -196,7 +203,7 @@ def explained(asking: Asking, job: Job) -> Steps[Waiting | None]:
 def budgets(asking: Asking) -> Steps[list[Budget]]:
     """List the spend caps, that of everybody first."""
     now, tenants = yield Run([clock(), capped(asking.door)])
-    raw = (yield Run([budget(asking.door, tenant) for tenant in tenants])) if tenants else []
+    raw = yield Run([budget(asking.door, tenant) for tenant in tenants])
     found = (read_budget(tenant, part, now) for tenant, part in zip(tenants, raw, strict=True))
     return [caps for caps in found if caps is not None]
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vessel.client.following import JobEvent
     from vessel.client.result import Result
     from vessel.client.sync import GroqClient
+    from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
 
@@ -40,6 +41,10 @@ class JobHandle(_Handle):
         """Read where it stands."""
         return self._client.state(self.id)
 
+    def waiting(self) -> Waiting | None:
+        """Say why it waits and until when, as far as that can be known; None once it runs or has ended."""
+        return self._client.waiting(self.id)
+
     def result(self, timeout: float | None = None) -> Result:
         """Wait for its result. Raises WaitTimeout, JobFailed."""
         return self._client.result(self.id, timeout)
@@ -64,6 +69,10 @@ class AsyncJobHandle(_Handle):
     async def state(self) -> JobState:
         """Read where it stands."""
         return await self._client.state(self.id)
+
+    async def waiting(self) -> Waiting | None:
+        """Say why it waits and until when, as far as that can be known; None once it runs or has ended."""
+        return await self._client.waiting(self.id)
 
     async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
         """Wait for its result. Raises WaitTimeout, JobFailed."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vessel.client.gates import by_tier, flows, tickets
 from vessel.client.steps import Run, Steps
 from vessel.dispatch.queues import queues_of
 from vessel.errors import Unreachable
-from vessel.keyspace.script import Call, command
 from vessel.registry import Availability, PricedPer, resolve
 from vessel.routing.output import output_tokens
 from vessel.usage.prices import worst_case_nano_usd
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vessel.client.request import Ask
     from vessel.jobs.model import Hop
     from vessel.registry import Model
-    from vessel.submit import Door
 
 TYPICAL_OUTPUT_TOKENS = 500
 """An answer of ordinary length, for estimates; the bound is what a budget must allow for."""
@@ -58,7 +57,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class TierInfo:
-    """A tier: what serves it now, who works on it and how many messages wait in its queues (None: Redis is away)."""
+    """A tier: what serves it now, who works on it, and how many jobs wait for one of them (None: Redis is away).
+
+    `waiting` counts jobs with a ticket that nobody has taken yet, and those in the backlog, which have none.
+    """
 
     name: str
     model: str
@@ -107,9 +109,9 @@ def tiers(asking: Asking) -> Steps[list[TierInfo]]:
     registry = asking.door.registry
     waiting: dict[str, int] = {}
     if alive is not None:
-        lengths = yield Run([_length(asking.door, queue) for name in registry.tiers for queue in queues_of([name])])
-        lanes = iter(lengths)
-        waiting = {name: next(lanes) + next(lanes) for name in registry.tiers}
+        queues = queues_of(registry.tiers)
+        issued = yield Run(tickets(asking.door, queues))
+        waiting = by_tier(registry, zip(queues, issued, strict=True), (yield from flows(asking.door)))
     return [
         TierInfo(
             name,
@@ -127,13 +129,6 @@ def _seen(asking: Asking) -> Steps[tuple[Availability, dict[str, int] | None]]:
         return (yield from asking.seen(alive=True))
     except Unreachable:
         return Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date()), None
-
-
-def _length(door: Door, queue: str) -> Call[int]:
-    def parse(raw: Any) -> int:
-        return int(raw)
-
-    return command("LLEN", door.keys.queue(queue), parse=parse)
 
 
 def _cost(model: Model, prompt_tokens: int, output: int) -> Decimal:

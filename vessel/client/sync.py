@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
-from vessel.client import core, following, looking, survey
+from vessel.client import core, following, gates, looking, survey
 from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
     from vessel.client.asking import Asked
     from vessel.client.following import Ended, JobEvent
+    from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, WaitOptions
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import SyncRunner
     from vessel.settings import Settings
+    from vessel.usage.budgets import Budget
     from vessel.watch.threads import Waiter
+    from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
 T = TypeVar("T")
@@ -154,6 +157,15 @@ class GroqClient:
         """Read where a job stands. Raises JobNotFound."""
         return self._run(looking.state_of(self._core.asking, job_id))
 
+    def waiting(self, job: str | Job) -> Waiting | None:
+        """Say why a job waits and until when; None for one that runs or has ended. Raises JobNotFound.
+
+        A job that was read before, whole, is not read again.
+        """
+        if isinstance(job, str):
+            return self._run(gates.waiting_of(self._core.asking, job))
+        return self._run(gates.explained(self._core.asking, job))
+
     def jobs(
         self, state: str | None = None, tier: str | None = None, since: Since | None = None, limit: int = 50
     ) -> list[Job]:
@@ -195,6 +207,18 @@ class GroqClient:
     def tiers(self) -> list[TierInfo]:
         """List every tier with its live workers and queue lengths; works without Redis."""
         return self._run(survey.tiers(self._core.asking))
+
+    def limits(self) -> list[GateInfo]:
+        """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
+        return self._run(gates.limits(self._core.asking))
+
+    def maintenance(self) -> MaintenanceInfo:
+        """Tell what is in maintenance, until when, and how many jobs are held."""
+        return self._run(gates.maintained(self._core.asking))
+
+    def budgets(self) -> list[Budget]:
+        """List the spend caps, that of everybody first, in nano-USD."""
+        return self._run(gates.budgets(self._core.asking))
 
     # --- inside
 

@@ -73,19 +73,14 @@ def explain(job: Job, view: GateView, charge: Charge, place: Place, budgets: Ite
         return None
     if job.state is JobState.RUNNING:
         return _booked(job, view, charge)
-    if job.state is JobState.PARKED and not place.in_backlog and (job.parked_until or 0) > view.now:
-        why = f": {job.message}" if job.message else ""
-        return Waiting(Why.RETRY, job.parked_until, f"its next try has a time ({job.reason}){why}".rstrip("."))
-    if not place.live_workers:
-        return Waiting(Why.NO_WORKERS, None, f"no worker serves tier {place.tier}; `vessel worker` starts one")
-    held = _maintenance(job, view, place) or _closed(view, charge) or _over_budget(view, charge, budgets)
-    if held is not None:
-        return held
-    if not place.in_backlog:
-        return Waiting(
-            Why.TICKET, None, f"its ticket is in the queue of tier {place.tier}; the next free slot takes it"
-        )
-    return _quota(view, charge, place)
+    return (
+        _retry(job, view, place)
+        or _no_workers(place)
+        or _maintenance(job, view, place)
+        or _closed(view, charge)
+        or _over_budget(view, charge, budgets)
+        or _its_turn(view, charge, place)
+    )
 
 
 def _booked(job: Job, view: GateView, charge: Charge) -> Waiting | None:
@@ -94,6 +89,19 @@ def _booked(job: Job, view: GateView, charge: Charge) -> Waiting | None:
     return Waiting(
         Why.BOOKED, job.start_at, f"a worker has it, and its start is booked at {job.at_model or charge.model}"
     )
+
+
+def _retry(job: Job, view: GateView, place: Place) -> Waiting | None:
+    if job.state is not JobState.PARKED or place.in_backlog or (job.parked_until or 0) <= view.now:
+        return None
+    why = f": {job.message}" if job.message else ""
+    return Waiting(Why.RETRY, job.parked_until, f"its next try has a time ({job.reason}){why}".rstrip("."))
+
+
+def _no_workers(place: Place) -> Waiting | None:
+    if place.live_workers:
+        return None
+    return Waiting(Why.NO_WORKERS, None, f"no worker serves tier {place.tier}; `vessel worker` starts one")
 
 
 def _maintenance(job: Job, view: GateView, place: Place) -> Waiting | None:
@@ -132,7 +140,10 @@ def _over_budget(view: GateView, charge: Charge, budgets: Iterable[Budget]) -> W
     return None
 
 
-def _quota(view: GateView, charge: Charge, place: Place) -> Waiting:
+def _its_turn(view: GateView, charge: Charge, place: Place) -> Waiting:
+    if not place.in_backlog:
+        text = f"its ticket is in the queue of tier {place.tier}; the next free slot takes it"
+        return Waiting(Why.TICKET, None, text)
     wait, name = view.quota_ms(charge, place.lane)
     for limit, level in view.limits.items():
         # Those before it are taken to be of its size; beyond a full bucket it is the refill that they wait for.

@@ -1,4 +1,4 @@
-"""What could serve a request: route, models, tiers. They work without Redis, by the registry's dates."""
+"""What could serve a request: route, models, tiers (they work without Redis, by the registry's dates), and limits."""
 
 from typing import Annotated
 
@@ -8,6 +8,8 @@ from vessel.cli.commands import options
 from vessel.cli.reading import context, given
 
 Refresh = Annotated[bool, Option("--refresh", help="Ask Groq which models it serves to the key, and remember it.")]
+
+Watch = Annotated[bool, Option("--watch", "-w", help="Look again every second until Ctrl-C.")]
 
 
 def route(
@@ -37,7 +39,14 @@ def models(*, refresh: Refresh = False, as_json: options.AsJson = False) -> None
 
 
 def tiers(*, as_json: options.AsJson = False) -> None:
-    """List the tiers: the model that serves each one now, live workers, and messages waiting in its queues."""
+    """List the tiers: the model that serves each one now, live workers, and jobs that wait for one of them."""
     from vessel.cli.catalog import show_tiers
 
     show_tiers(as_json=as_json)
+
+
+def limits(*, watch: Watch = False, as_json: options.AsJson = False) -> None:
+    """Show the headroom of every limit now, what holds calls back, and who waits. Needs Redis."""
+    from vessel.cli.limits import show_limits
+
+    show_limits(watch=watch, as_json=as_json)

@@ -1,0 +1,163 @@
+"""What `vessel limits` prints: once, or every second until it is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from vessel.cli.gauges import LANES, Screen, draw
+from vessel.cli.maintenance import document as maintenance_document
+from vessel.cli.output import PIPE_WIDTH, ReaderLeft, emit, moment
+from vessel.client import GroqClient
+from vessel.errors import Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+    from vessel.client import GateInfo
+    from vessel.gate.view import Breaker
+
+LOOK_S = 1.0
+
+
+def show_limits(*, watch: bool, as_json: bool) -> None:
+    """Print the gates. Raises Unreachable when the first look fails; a later one is tried again."""
+    with GroqClient() as client:
+        first = look(client)
+        if not watch:
+            emit(document(first)) if as_json else _print(first)
+        elif as_json or not sys.stdout.isatty():
+            for screen in _again(client, first):
+                _write(screen, as_json=as_json)
+        else:
+            _watch(client, first)
+
+
+def look(client: GroqClient) -> Screen:
+    """Read everything that is shown."""
+    settings = client.door.settings
+    return Screen(
+        settings.org, settings.groq_plan, tuple(client.limits()), client.maintenance(), tuple(client.budgets())
+    )
+
+
+def _again(client: GroqClient, first: Screen) -> Iterator[Screen | Unreachable]:
+    yield first
+    while True:
+        time.sleep(LOOK_S)
+        try:
+            found: Screen | Unreachable = look(client)
+        except Unreachable as error:
+            found = error
+        yield found
+
+
+def _write(found: Screen | Unreachable, *, as_json: bool) -> None:
+    if isinstance(found, Unreachable):
+        if as_json:
+            emit(
+                {"error": {"message": found.message, "type": "service_unavailable", "code": found.code, "param": None}}
+            )
+        return
+    if as_json:
+        emit(document(found))
+    else:
+        _print(found, gap=True)
+
+
+def _watch(client: GroqClient, first: Screen) -> None:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    console, shown = _console(), first
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        for found in _again(client, first):
+            notice: list[Text] = []
+            if isinstance(found, Unreachable):
+                notice = [Text("Redis does not answer; this is what was seen last. Trying again ...", "bold red")]
+            else:
+                shown = found
+            live.update(Group(*notice, *draw(shown, console.width, unicode=_unicode())), refresh=True)
+
+
+def _print(screen: Screen, *, gap: bool = False) -> None:
+    console = _console()
+    try:
+        for line in draw(screen, console.width, unicode=_unicode()):
+            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+        if gap:
+            console.print()
+    except BrokenPipeError:
+        raise ReaderLeft from None
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+
+
+def _unicode() -> bool:
+    with contextlib.suppress(UnicodeError, LookupError):
+        return bool("█".encode(sys.stdout.encoding or "ascii"))
+    return False
+
+
+def document(screen: Screen) -> dict[str, Any]:
+    """Describe it in JSON: times in ISO 8601, spans in seconds."""
+    first = next(iter(screen.gates), None)
+    return {
+        "at": moment(screen.info.now),
+        "org": screen.org,
+        "plan": screen.plan,
+        "breaker": _breaker(first.view.provider) if first else None,
+        "maintenance": maintenance_document(screen.info)["maintenance"],
+        "held": maintenance_document(screen.info)["held"],
+        "models": [_gate(gate) for gate in screen.gates],
+    }
+
+
+def _gate(gate: GateInfo) -> dict[str, Any]:
+    view = gate.view
+    return {
+        "model": gate.gate,
+        "tier": gate.tier,
+        "limits": [
+            {
+                "name": level.name,
+                "capacity": level.capacity,
+                "left": round(level.left, 3),
+                "margin": round(level.margin, 3),
+                "learned": level.learned,
+                "full_in_s": round(level.full_in_s, 3),
+                "again_in_s": gate.again_ms(level.name) / 1000,
+            }
+            for level in view.limits.values()
+        ],
+        "breaker": _breaker(view.model),
+        "blocked_s": view.blocked_ms / 1000,
+        "blocked_by": view.blocked_why or None if view.blocked_ms else None,
+        "running": view.running,
+        "fed": view.fed,
+        "bookings": {
+            lane: {"requests": requests, "prompt_tokens": prompt, "output_tokens": output}
+            for lane, (requests, prompt, output) in zip(LANES, view.booked, strict=True)
+        },
+        "next_booking_at": moment(view.next_booking),
+        "waiting": dict(zip(LANES, gate.waiting, strict=True)),
+        "longest_wait_s": (view.now - gate.oldest) / 1000 if gate.oldest else None,
+    }
+
+
+def _breaker(breaker: Breaker) -> dict[str, Any]:
+    return {
+        "state": breaker.state,
+        "why": breaker.why or None,
+        "next_look_s": breaker.wait_ms / 1000,
+        "since": moment(breaker.since),
+    }

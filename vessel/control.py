@@ -119,7 +119,11 @@ def set_budget(
     """
     if day is None and month is None:
         raise InvalidRequest("No cap was given, so nothing was changed. Give an amount in USD a day or a month.")
-    args: dict[str, Arg] = {"tenant": _tenant(tenant), "day_cap": _amount("day", day), "month_cap": _amount("month", month)}
+    args: dict[str, Arg] = {
+        "tenant": _tenant(tenant),
+        "day_cap": _amount("day", day),
+        "month_cap": _amount("month", month),
+    }
     return load("cap").call(_budget_keys(door, tenant), args, lambda raw: int(word(raw)))
 
 

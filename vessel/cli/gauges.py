@@ -11,12 +11,13 @@ from vessel.cli import times
 from vessel.cli.maintenance import described, held_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from vessel.client import Budget, GateInfo, MaintenanceInfo
     from vessel.gate.view import Breaker, Level
 
 LANES = ("interactive", "normal", "batch")
+ORDER = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")
 NARROW, BAR, SHORT_BAR = 90, 24, 12
 LOW, MIDDLE = 0.15, 0.5
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -38,17 +39,22 @@ def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
     busy = [gate for gate in screen.gates if _in_use(gate)]
     idle = [gate for gate in screen.gates if not _in_use(gate)]
     lines = [*_head(screen)]
-    figures = [level for gate in busy for level in gate.view.limits.values()]
+    figures = [level for gate in busy for level in in_order(gate.view.limits)]
     widths = (_widest(f"{level.left:,.0f}" for level in figures), _widest(f"{level.capacity:,}" for level in figures))
     for gate in busy:
         lines += [Text(), _title(gate)]
-        lines += [_gauge(gate, level, widths, width, unicode=unicode) for level in gate.view.limits.values()]
+        lines += [_gauge(gate, level, widths, width, unicode=unicode) for level in in_order(gate.view.limits)]
         lines += [_fact(name, text, style) for name, text, style in _facts(gate)]
     if idle:
         lines.append(Text())
         name_width = _widest(gate.gate for gate in idle)
         lines += [_idle(gate, name_width) for gate in idle]
     return lines
+
+
+def in_order(limits: Mapping[str, Level]) -> list[Level]:
+    """Give limits by minute before those by day, requests before tokens."""
+    return [limits[name] for name in ORDER if name in limits]
 
 
 def _head(screen: Screen) -> Iterator[Text]:
@@ -155,7 +161,7 @@ def _fact(name: str, text: str, style: str) -> Text:
 
 
 def _idle(gate: GateInfo, width: int) -> Text:
-    caps = ", ".join(f"{level.capacity:,} {level.name.upper()}" for level in gate.view.limits.values())
+    caps = ", ".join(f"{level.capacity:,} {level.name.upper()}" for level in in_order(gate.view.limits))
     return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}", "dim")
 
 

@@ -7,7 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from vessel.cli.gauges import LANES, Screen, draw
+from vessel.cli.faults import error_type
+from vessel.cli.gauges import LANES, Screen, draw, in_order
 from vessel.cli.maintenance import document as maintenance_document
 from vessel.cli.output import PIPE_WIDTH, ReaderLeft, emit, moment
 from vessel.client import GroqClient
@@ -29,10 +30,10 @@ def show_limits(*, watch: bool, as_json: bool) -> None:
     with GroqClient() as client:
         first = look(client)
         if not watch:
-            emit(document(first)) if as_json else _print(first)
+            _write(first, as_json=as_json)
         elif as_json or not sys.stdout.isatty():
             for screen in _again(client, first):
-                _write(screen, as_json=as_json)
+                _write(screen, as_json=as_json, gap=True)
         else:
             _watch(client, first)
 
@@ -56,17 +57,15 @@ def _again(client: GroqClient, first: Screen) -> Iterator[Screen | Unreachable]:
         yield found
 
 
-def _write(found: Screen | Unreachable, *, as_json: bool) -> None:
+def _write(found: Screen | Unreachable, *, as_json: bool, gap: bool = False) -> None:
     if isinstance(found, Unreachable):
         if as_json:
-            emit(
-                {"error": {"message": found.message, "type": "service_unavailable", "code": found.code, "param": None}}
-            )
+            emit({"error": {"message": found.message, "type": error_type(found), "code": found.code, "param": None}})
         return
     if as_json:
         emit(document(found))
     else:
-        _print(found, gap=True)
+        _print(found, gap=gap)
 
 
 def _watch(client: GroqClient, first: Screen) -> None:
@@ -85,7 +84,7 @@ def _watch(client: GroqClient, first: Screen) -> None:
             live.update(Group(*notice, *draw(shown, console.width, unicode=_unicode())), refresh=True)
 
 
-def _print(screen: Screen, *, gap: bool = False) -> None:
+def _print(screen: Screen, *, gap: bool) -> None:
     console = _console()
     try:
         for line in draw(screen, console.width, unicode=_unicode()):
@@ -137,7 +136,7 @@ def _gate(gate: GateInfo) -> dict[str, Any]:
                 "full_in_s": round(level.full_in_s, 3),
                 "again_in_s": gate.again_ms(level.name) / 1000,
             }
-            for level in view.limits.values()
+            for level in in_order(view.limits)
         ],
         "breaker": _breaker(view.model),
         "blocked_s": view.blocked_ms / 1000,

@@ -52,7 +52,7 @@ for panel, members in {
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
 for group in (steer.maintenance, steer.budget):
-    app.add_typer(group)
+    app.add_typer(group, rich_help_panel="Steer")
 
 
 def run(arguments: Sequence[str]) -> int:

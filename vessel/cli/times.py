@@ -29,7 +29,7 @@ def parse_until(text: str, now_ms: int, *, option: str = "--until") -> int:
         )
     at = int(until.timestamp() * 1000)
     if at <= now_ms:
-        told = until.isoformat(" ", "minutes")
+        told = until.astimezone().strftime("%Y-%m-%d %H:%M")
         raise BadUse(
             f"{option}: {told} is over; it is {clock(now_ms)}. Nothing was changed. Name a later time.", param=option
         )

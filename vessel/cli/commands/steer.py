@@ -7,7 +7,7 @@ import typer
 from typer import Option
 
 from vessel.cli.commands import options
-from vessel.cli.faults import interruptible
+from vessel.cli.faults import BadUse, interruptible
 
 Tier = Annotated[str | None, Option("--tier", metavar="TIER", help="Only this tier; without it everything.")]
 Until = Annotated[
@@ -23,7 +23,7 @@ Month = Annotated[str | None, Option(metavar="USD", help="At most so much in a m
 def maintenance_on(
     *, tier: Tier = None, until: Until = None, reason: Reason = None, as_json: options.AsJson = False
 ) -> None:
-    """Hold all jobs: they are accepted, wait and use no attempt. Calls under way end. Again: change end and reason."""
+    """Hold all jobs: they are accepted, wait and use no attempt. Calls under way end."""
     from vessel.cli.maintenance import begin
 
     begin(tier, until, reason or "", as_json=as_json)
@@ -66,7 +66,13 @@ def budget_clear(*, tenant: Tenant = None, as_json: options.AsJson = False) -> N
 
 def group(name: str, text: str, **commands: Callable[..., None]) -> typer.Typer:
     """Make a command with commands of its own."""
-    made = typer.Typer(name=name, help=text, no_args_is_help=True, rich_help_panel="Steer")
+    made = typer.Typer(name=name, help=text)
+
+    @made.callback(invoke_without_command=True)
+    def choose(context: typer.Context) -> None:
+        if context.invoked_subcommand is None:
+            raise BadUse(f"vessel {name} needs one of its commands: {', '.join(commands)}. Nothing was changed.")
+
     for verb, command in commands.items():
         made.command(verb)(interruptible(command))
     return made

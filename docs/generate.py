@@ -16,6 +16,8 @@ from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.settings import Settings, env_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vessel.wire import JobState
 
 DOCS = Path(__file__).parent
@@ -77,13 +79,22 @@ def cli_page() -> str:
     """Make the reference of the command line: every command with its arguments and options."""
     group: Any = get_command(app)
     parts = [f"{NOTE}# The command line\n\n{HELP}\n"]
-    for name, command in group.commands.items():
+    for name, command in _commands(group):
         arguments = [p.metavar for p in command.params if p.param_type_name == "argument"]
         parts.append(f"## vessel {name}\n\n`vessel {' '.join([name, '[OPTIONS]', *arguments])}`\n")
         parts.append(inspect.cleandoc(command.help or "") + "\n")
         rows = [f"| {_option(p)} | {_meaning(p)} |" for p in command.params if p.name != "help"]
         parts.append("| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n")
     return "\n".join(parts)
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every command by its whole name, those of a group in its place."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _option(param: Any) -> str:

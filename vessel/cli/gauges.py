@@ -40,7 +40,10 @@ def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
     idle = [gate for gate in screen.gates if not _in_use(gate)]
     lines = [*_head(screen)]
     figures = [level for gate in busy for level in in_order(gate.view.limits)]
-    widths = (_widest(f"{level.left:,.0f}" for level in figures), _widest(f"{level.capacity:,}" for level in figures))
+    widths = (
+        _widest(f"{max(0.0, level.left):,.0f}" for level in figures),
+        _widest(f"{level.capacity:,}" for level in figures),
+    )
     for gate in busy:
         lines += [Text(), _title(gate)]
         lines += [_gauge(gate, level, widths, width, unicode=unicode) for level in in_order(gate.view.limits)]
@@ -93,7 +96,7 @@ def _gauge(gate: GateInfo, level: Level, widths: tuple[int, int], width: int, *,
     style = "red" if part < LOW else "yellow" if part < MIDDLE else "green"
     again = gate.again_ms(level.name)
     bar = SHORT_BAR if width < NARROW else BAR
-    line = Text(f"  {level.name.upper():<5}{level.left:>{widths[0]},.0f} of {level.capacity:<{widths[1]},}  ")
+    line = Text(f"  {level.name.upper():<5}{max(0.0, level.left):>{widths[0]},.0f} of {level.capacity:<{widths[1]},}  ")
     line.append(_bar(part, bar, unicode=unicode), style)
     if again:
         line.append(f"  used up, again in {times.span(again / 1000)}", "bold red")
@@ -136,14 +139,14 @@ def _facts(gate: GateInfo) -> Iterator[tuple[str, str, str]]:
     total = sum(gate.waiting)
     if total:
         longest = f", the longest for {times.span((now - gate.oldest) / 1000)}" if gate.oldest else ""
-        yield "waiting", f"{total:,} job{'' if total == 1 else 's'} ({_lanes(gate.waiting)}){longest}{_for(gate)}", ""
+        yield "waiting", f"{total:,} job{'' if total == 1 else 's'} ({_lanes(gate.waiting)}){_for(gate)}{longest}", ""
 
 
 def _for(gate: GateInfo) -> str:
     """Say for what the next job of those that wait, if its limits are what holds it."""
     waits = [(gate.again_ms(name), name.upper()) for name in gate.view.limits]
     wait, name = max(waits, default=(0, ""))
-    return f", for {name}" if wait else ""
+    return f" for {name}" if wait else ""
 
 
 def _breaker(breaker: Breaker, what: str, now: int) -> Iterator[tuple[str, str]]:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 from vessel.cli.faults import error_type
 from vessel.cli.gauges import LANES, Screen, draw, in_order
 from vessel.cli.maintenance import document as maintenance_document
-from vessel.cli.output import PIPE_WIDTH, ReaderLeft, emit, moment
+from vessel.cli.output import console, emit, moment
 from vessel.client import GroqClient
 from vessel.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from rich.console import Console
 
     from vessel.client import GateInfo
     from vessel.gate.view import Breaker
@@ -73,32 +71,23 @@ def _watch(client: GroqClient, first: Screen) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    console, shown = _console(), first
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    to, shown = console(), first
+    with Live(console=to, screen=True, auto_refresh=False) as live:
         for found in _again(client, first):
             notice: list[Text] = []
             if isinstance(found, Unreachable):
                 notice = [Text("Redis does not answer; this is what was seen last. Trying again ...", "bold red")]
             else:
                 shown = found
-            live.update(Group(*notice, *draw(shown, console.width, unicode=_unicode())), refresh=True)
+            live.update(Group(*notice, *draw(shown, to.width, unicode=_unicode())), refresh=True)
 
 
 def _print(screen: Screen, *, gap: bool) -> None:
-    console = _console()
-    try:
-        for line in draw(screen, console.width, unicode=_unicode()):
-            console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
-        if gap:
-            console.print()
-    except BrokenPipeError:
-        raise ReaderLeft from None
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    to = console()
+    for line in draw(screen, to.width, unicode=_unicode()):
+        to.print(line, no_wrap=True, overflow="crop", crop=True)
+    if gap:
+        to.print()
 
 
 def _unicode() -> bool:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from vessel.client import MaintenanceInfo
     from vessel.gate.view import Maintenance
 
-CLAUSE = "New jobs are accepted and held; no attempt is used. `vessel maintenance off` ends it."
-
 
 def begin(tier: str | None, until: str | None, reason: str, *, as_json: bool) -> None:
     """Begin or change a maintenance. Raises BadUse, InvalidRequest, Unreachable; then nothing was changed."""
@@ -29,7 +27,8 @@ def begin(tier: str | None, until: str | None, reason: str, *, as_json: bool) ->
     found = next((one for one in info.active if one.tier == tier), None)
     if found is not None:  # else it is over already
         say(described(found, info.now))
-        say(CLAUSE)
+        which = "" if tier is None else f" --tier {tier}"
+        say(f"New jobs are accepted and held; no attempt is used. `vessel maintenance off{which}` ends it.")
     _say_held(info)
 
 

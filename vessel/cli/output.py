@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rich.console import Console
+
 PIPE_WIDTH = 400
 """Columns for tables that no terminal bounds: nothing is cut for a program that reads them."""
 
@@ -77,7 +79,6 @@ def complain(text: str) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Write a table to standard output; columns named in `right` hold numbers."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
@@ -85,10 +86,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
         made.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(escaped(cell) for cell in row))
-    try:
-        Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(made)
-    except BrokenPipeError:
-        raise ReaderLeft from None
+    console().print(made)
+
+
+def console() -> Console:
+    """Open standard output for tables and colours; a pipe is wide. What is written to it may raise ReaderLeft."""
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:  # rich would exit with 1
+            raise ReaderLeft
+
+    return Output(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
 
 
 def escaped(cell: object) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vessel.client.carrier import carried, no_worker, outage_of
+from vessel.client.gates import explained
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
 from vessel.dispatch.queues import tiers_of
 from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, WaitTimeout
 from vessel.watch import succeeded
+from vessel.watch.waiting import Why
 from vessel.wire import JobState, OnOutage
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ AVAILABILITY_S = 2.0
 
 LOOK_S = 1.5
 """A waiting call looks once for a worker after this long: an outage is told within two seconds."""
+
+_TOLD = frozenset({Why.MAINTENANCE, Why.OUTAGE, Why.BUDGET})
 
 log = logging.getLogger("groq_vessel")
 
@@ -162,7 +167,17 @@ class Asking:
                     yield from self._cancel_quietly(job_id)
                     raise no_worker(carrier, f"Job {job_id} was cancelled, because on_outage is fail.")
                 log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job_id)
+            elif not (told or fails):
+                yield from self._tell_why(job)
             told = not fails
+
+    def _tell_why(self, job: Job) -> Steps[None]:
+        """Tell whoever waits what holds all jobs of the vessel or of a model, and until when."""
+        waiting = yield from explained(self, job)
+        if waiting is not None and waiting.why in _TOLD:
+            at = datetime.fromtimestamp(waiting.until / 1000, UTC) if waiting.until else None
+            when = f", until {at.isoformat(timespec='seconds')} at the earliest" if at else ""
+            log.warning("Job %s waits: %s%s.", job.id, waiting.detail, when)
 
     def _cancel_quietly(self, job_id: str) -> Steps[None]:
         job = yield from run(self.door.store.peek(job_id))

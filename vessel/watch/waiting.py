@@ -118,7 +118,8 @@ def _maintenance(job: Job, view: GateView, place: Place) -> Waiting | None:
 def _closed(view: GateView, charge: Charge) -> Waiting | None:
     for breaker, what in ((view.provider, "Groq"), (view.model, charge.model)):
         if breaker.state == "open":
-            text = f"{what} cannot be used now ({breaker.why}), and is looked at again every few seconds"
+            why = breaker.why.replace("_", " ") or "outage"
+            text = f"{what} cannot be used now ({why}), and is looked at again every few seconds"
             return Waiting(Why.OUTAGE, view.now + breaker.wait_ms if breaker.wait_ms else None, text, estimated=True)
     if view.blocked_ms:
         named = LIMIT_NAMES.get(view.blocked_why)

@@ -111,7 +111,7 @@ def _maintenance(job: Job, view: GateView, place: Place) -> Waiting | None:
     what = "Vessel" if found.tier is None else f"tier {found.tier}"
     why = f" ({found.reason})" if found.reason else ""
     return Waiting(
-        Why.MAINTENANCE, found.until or None, f"{what} is in maintenance{why}; it is held, no attempt is used"
+        Why.MAINTENANCE, found.until or None, f"{what} is in maintenance{why}; the job is held and no attempt is used"
     )
 
 

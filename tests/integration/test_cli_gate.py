@@ -1,0 +1,234 @@
+"""The commands about the gate against a real Redis without workers: what they print, their exit codes, what they hold."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.running_up import VESSEL, Ran, environment
+from tests.integration.running_up import vessel as run_vessel
+from vessel.client import GroqClient
+from vessel.control import clock
+from vessel.settings import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import redis
+
+    from vessel.settings import Settings
+
+MODEL = "openai/gpt-oss-120b"
+HOUR_MS = 3_600_000
+
+
+class Line:
+    """The command line with one Redis."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        """Take the environment of every command."""
+        self.env = env
+
+    def __call__(self, *arguments: str) -> Ran:
+        """Run one command."""
+        return run_vessel(*arguments, env=self.env)
+
+
+@pytest.fixture
+def vessel(redis_url: str, tmp_path: Path) -> Line:
+    """Give the command line with an empty Redis."""
+    return Line(environment(tmp_path, VESSEL_REDIS_URL=redis_url, VESSEL_GROQ_PLAN="free"))
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Give the same settings to what runs in the test itself."""
+    return load_settings({}, redis_url=redis_url, data_dir=tmp_path, groq_plan="free")
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[GroqClient]:
+    """Give a client on the same Redis."""
+    with GroqClient(settings=settings) as made:
+        yield made
+
+
+def test_maintenance_begins_is_shown_and_ends(vessel: Line) -> None:
+    """`on` tells the end and the reason, `status` the same, `off` what ended; all exit 0."""
+    begun = vessel("maintenance", "on", "--until", "2h", "--reason", "moving Redis")
+    assert begun.code == 0
+    assert "The whole vessel is in maintenance" in begun.out
+    assert "(in 2 h): moving Redis" in begun.out
+    vessel("maintenance", "on", "--tier", "power")
+    found = vessel("maintenance", "status", "--json").document
+    assert found["active"]
+    whole, power = found["maintenance"]
+    assert (whole["tier"], whole["reason"], power["tier"], power["until"]) == (None, "moving Redis", "power", None)
+    assert 7000 < whole["remaining_s"] <= 7200
+    assert "until it is ended by" in vessel("maintenance", "status").out
+    assert vessel("maintenance", "off", "--tier", "power", "--json").document["ended"][0]["tier"] == "power"
+    ended = vessel("maintenance", "off")
+    assert (ended.code, "is out of maintenance" in ended.out) == (0, True)
+    assert vessel("maintenance", "off").out.startswith("Nothing was in maintenance.")
+
+
+def test_maintenance_counts_what_it_holds(vessel: Line, client: GroqClient) -> None:
+    """With and without a ticket, in all and of a tier."""
+    client.submit("hi", tier="power")
+    for _ in range(2):
+        client.submit("hi", tier="power", priority="batch")
+    client.submit("hi", tier="balanced", priority="batch")
+    vessel("maintenance", "on", "--tier", "power", "--until", "1h")
+    found = vessel("maintenance", "status", "--json").document
+    assert found["held"] == {"total": 4, "backlog": 3, "tickets": 1, "parked": 0}
+    assert found["maintenance"][0]["held"] == 3
+    text = vessel("maintenance", "status").out
+    assert "3 jobs of this tier held" in text
+    assert "4 jobs wait: 3 in the backlog, 1 with a ticket." in text
+    waiting = {tier["name"]: tier["waiting"] for tier in vessel("tiers", "--json").documents}
+    assert (waiting["power"], waiting["balanced"]) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("maintenance", "on", "--tier", "powr"), "Did you mean power?"),
+        (("maintenance", "on", "--until", "2020-01-01"), "is over"),
+        (("maintenance", "on", "--until", "soon"), "is no time"),
+        (("maintenance", "on", "--reason", "x" * 201), "200"),
+        (("maintenance", "off", "--tier", "powr"), "Did you mean power?"),
+        (("maintenance",), "on, off, status"),
+        (("budget", "set"), "No cap was given"),
+        (("budget", "set", "--day", "0"), "above 0"),
+        (("budget", "set", "--day", "much"), "no amount"),
+        (("budget", "clear", "--tenant", "*"), "tenant"),
+        (("budget",), "set, show, clear"),
+    ],
+)
+def test_bad_use_exits_2_and_changes_nothing(
+    vessel: Line, redis_client: redis.Redis, arguments: tuple[str, ...], told: str
+) -> None:
+    """One clear line on standard error."""
+    refused = vessel(*arguments)
+    assert refused.code == 2
+    assert told in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert redis_client.dbsize() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("maintenance", "on"), ("maintenance", "status"), ("budget", "show"), ("limits",), ("limits", "--watch")],
+)
+def test_without_redis_they_exit_3(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """With the cure, and as a document."""
+    for url in ("", "redis://127.0.0.1:1/0"):
+        ran = run_vessel(*arguments, "--json", env=environment(tmp_path, VESSEL_REDIS_URL=url))
+        assert ran.code == 3
+        assert ran.document["error"]["code"] in {"no_redis", "redis_unreachable"}
+
+
+def test_budgets_are_set_shown_and_cleared(vessel: Line) -> None:
+    """Amounts are exact; a tenant's cap stands beside that of everybody."""
+    vessel("budget", "set", "--day", "5", "--month", "100")
+    only = vessel("budget", "set", "--tenant", "acme", "--month", "0.10", "--json").document
+    assert (only["tenant"], only["day"], only["month"]["cap_usd"]) == ("acme", None, 0.1)
+    shown = vessel("budget", "show")
+    assert "everybody" in shown.out
+    assert "0.10" in shown.out
+    whole, acme = vessel("budget", "show", "--json").documents
+    assert (whole["tenant"], whole["day"]["left_usd"], whole["month"]["cap_usd"]) == (None, 5.0, 100.0)
+    assert acme == only
+    assert vessel("budget", "clear", "--json").document == {"tenant": None, "cleared": True}
+    assert "There was no spend cap" in vessel("budget", "clear").out
+    assert [one["tenant"] for one in vessel("budget", "show", "--json").documents] == ["acme"]
+
+
+def hear_a_worker(client: GroqClient, redis_client: redis.Redis) -> None:
+    """Let a worker of tier power count as alive; as nothing sweeps here, no job is fed."""
+    key = client.door.keys.live("power")
+    redis_client.zadd(key, {"w": client.runner.run(clock()) + HOUR_MS})
+    redis_client.pexpire(key, HOUR_MS)
+
+
+def gate_of(client: GroqClient, redis_client: redis.Redis, **fields: Any) -> None:
+    """Write what calls and answers would have left in a gate."""
+    key = client.door.keys.gate(client.door.settings.org, MODEL)
+    redis_client.hset(key, mapping={"at": client.runner.run(clock()), "seen": 1, **fields})
+    redis_client.pexpire(key, HOUR_MS)
+
+
+def test_limits_show_headroom_and_who_waits(vessel: Line, client: GroqClient, redis_client: redis.Redis) -> None:
+    """A day's limit that is used up says when there is some again, for people and for programs."""
+    gate_of(client, redis_client, **{"c:tpd": 100_000, "l:tpd": -12_000, "k:tpd": 100_000})
+    client.submit("hi", tier="power", priority="batch")
+    found = vessel("limits", "--json").document
+    model = next(model for model in found["models"] if model["model"] == MODEL)
+    assert model["waiting"] == {"interactive": 0, "normal": 0, "batch": 1}
+    assert model["longest_wait_s"] >= 0
+    levels = {level["name"]: level for level in model["limits"]}
+    assert levels["tpd"]["learned"]
+    assert levels["tpd"]["again_in_s"] > 10_000
+    assert (levels["rpm"]["left"], levels["rpm"]["again_in_s"]) == (30, 0)
+    text = vessel("limits").out
+    assert "used up, again in" in text
+    assert "1 job (1 batch) for TPD" in text
+
+
+def test_limits_are_watched_until_interrupted(vessel: Line) -> None:
+    """In a pipe a document a second; Ctrl-C ends it with 130, as every command."""
+    with subprocess.Popen(
+        [*VESSEL, "limits", "--watch", "--json"], env=vessel.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout is not None
+        first, second = (json.loads(watching.stdout.readline()) for _ in range(2))
+        assert first["at"] < second["at"]
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=30)
+    assert watching.returncode == 130
+
+
+def test_a_reader_that_leaves_ends_the_watch_quietly(vessel: Line) -> None:
+    """`vessel limits --watch | head` exits 0 without a word."""
+    with subprocess.Popen(
+        [*VESSEL, "limits", "--watch"], env=vessel.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stdout.readline().startswith(b"Limits of organisation")
+        watching.stdout.close()
+        assert watching.wait(30) == 0
+        assert watching.stderr is not None
+        assert watching.stderr.read() == b""
+
+
+def test_a_job_says_why_it_waits(vessel: Line, client: GroqClient, redis_client: redis.Redis) -> None:
+    """No worker, maintenance, a breaker, a cap, quota: each with its time, and nothing once it has ended."""
+    handle = client.submit("hi", tier="power", priority="batch", max_completion_tokens=500)
+
+    def waiting() -> Any:
+        return vessel("job", handle.id, "--json").document["waiting"]
+
+    assert waiting()["why"] == "no_workers"
+    hear_a_worker(client, redis_client)
+    vessel("maintenance", "on", "--until", "1h", "--reason", "moving")
+    held = waiting()
+    assert (held["why"], held["until"] is not None) == ("maintenance", True)
+    assert "is in maintenance (moving)" in vessel("job", handle.id).out
+    vessel("maintenance", "off")
+    gate_of(client, redis_client, **{"l:tpm": -2000, "k:tpm": 8000})
+    assert waiting()["why"] == "quota"
+    assert "for tokens per minute of openai/gpt-oss-120b; about" in vessel("job", handle.id).out
+    vessel("budget", "set", "--day", "0.00001")
+    assert waiting()["why"] == "budget"
+    gate_of(client, redis_client, br="open", br_why="server_error", br_next=0)
+    assert waiting() == {
+        "why": "outage", "until": None,
+        "detail": f"{MODEL} cannot be used now (server error), and is looked at again every few seconds",
+    }  # fmt: skip
+    handle.cancel()
+    assert waiting() is None

@@ -1,4 +1,4 @@
-"""The commands about the gate against a real Redis without workers: what they print, their exit codes, what they hold."""
+"""The commands about the gate against a Redis without workers: what they print and hold, and their exit codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.running_up import VESSEL, Ran, environment
-from tests.integration.running_up import vessel as run_vessel
+from vessel.cli import main
 from vessel.client import GroqClient
 from vessel.control import clock
 from vessel.settings import load_settings
@@ -28,21 +28,38 @@ HOUR_MS = 3_600_000
 
 
 class Line:
-    """The command line with one Redis."""
+    """The command line in this process, with one environment."""
 
-    def __init__(self, env: dict[str, str]) -> None:
-        """Take the environment of every command."""
-        self.env = env
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """Keep what is written."""
+        self.capsys, self.patch, self.folder = capsys, monkeypatch, tmp_path
+        self.env: dict[str, str] = {}
+
+    def use(self, redis_url: str) -> Line:
+        """Take the environment that other processes are given, too."""
+        self.env = environment(self.folder, VESSEL_REDIS_URL=redis_url, VESSEL_GROQ_PLAN="free")
+        for name, value in self.env.items():
+            self.patch.setenv(name, value)
+        return self
 
     def __call__(self, *arguments: str) -> Ran:
         """Run one command."""
-        return run_vessel(*arguments, env=self.env)
+        self.capsys.readouterr()
+        code = main.run(arguments)
+        written = self.capsys.readouterr()
+        return Ran(code, written.out, written.err)
 
 
 @pytest.fixture
-def vessel(redis_url: str, tmp_path: Path) -> Line:
+def anywhere(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Line:
+    """Give the command line without a Redis."""
+    return Line(capsys, monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def vessel(anywhere: Line, redis_url: str) -> Line:
     """Give the command line with an empty Redis."""
-    return Line(environment(tmp_path, VESSEL_REDIS_URL=redis_url, VESSEL_GROQ_PLAN="free"))
+    return anywhere.use(redis_url)
 
 
 @pytest.fixture
@@ -125,10 +142,10 @@ def test_bad_use_exits_2_and_changes_nothing(
     "arguments",
     [("maintenance", "on"), ("maintenance", "status"), ("budget", "show"), ("limits",), ("limits", "--watch")],
 )
-def test_without_redis_they_exit_3(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_without_redis_they_exit_3(anywhere: Line, arguments: tuple[str, ...]) -> None:
     """With the cure, and as a document."""
     for url in ("", "redis://127.0.0.1:1/0"):
-        ran = run_vessel(*arguments, "--json", env=environment(tmp_path, VESSEL_REDIS_URL=url))
+        ran = anywhere.use(url)(*arguments, "--json")
         assert ran.code == 3
         assert ran.document["error"]["code"] in {"no_redis", "redis_unreachable"}
 

@@ -187,13 +187,15 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     from vessel.cli.main import app  # noqa: PLC0415  only here
 
     group: Any = get_command(app)
-    names = sorted(group.commands)
+    found = {name: sorted(getattr(command, "commands", [])) for name, command in group.commands.items()}
+    names = sorted(" ".join((name, *verb)) for name, verbs in found.items() for verb in [[v] for v in verbs] or [[]])
     assert names == [
-        "analyze", "cancel", "code", "demo", "events", "job", "jobs", "models", "query", "research", "retry", "route",
-        "scheduler", "simulate", "submit", "tiers", "up", "wait", "worker",
+        "analyze", "budget clear", "budget set", "budget show", "cancel", "code", "demo", "events", "job", "jobs",
+        "limits", "maintenance off", "maintenance on", "maintenance status", "models", "query", "research", "retry",
+        "route", "scheduler", "simulate", "submit", "tiers", "up", "wait", "worker",
     ]  # fmt: skip
     for name in names:
-        assert run([name, "--help"]) == 0
+        assert run([*name.split(), "--help"]) == 0
         assert "--json" in capsys.readouterr().out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,9 @@ def drawn(*gates: GateInfo, info: MaintenanceInfo = INFO, width: int = 120, unic
     return "\n".join(line.plain for line in lines)
 
 
-def busy(**more: object) -> GateInfo:
+def busy(**more: Any) -> GateInfo:
     """Make a gate with one call under way."""
-    view = replace(VIEW, running=1, **more)  # type: ignore[arg-type]  whatever a view has
-    return GateInfo("busy-model", "balanced", view)
+    return GateInfo("busy-model", "balanced", replace(VIEW, running=1, **more))
 
 
 def test_an_idle_gate_is_one_line_after_those_in_use() -> None:

@@ -14,6 +14,7 @@ from vessel.usage.prices import nano
 from vessel.wire import MOST_COST_USD
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from decimal import Decimal
 
     from vessel.jobs.model import Job
@@ -139,7 +140,7 @@ def capped(door: Door) -> Call[list[str]]:
     )
 
 
-def budget(door: Door, tenant: str) -> Call[dict[str, bytes]]:
+def budget(door: Door, tenant: str) -> Call[Mapping[str, bytes]]:
     """Read the hash of a tenant's caps, for `read_budget`."""
     return command("HGETALL", door.keys.budget(tenant), parse=pairs)
 

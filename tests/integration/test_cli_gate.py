@@ -176,7 +176,8 @@ def hear_a_worker(client: GroqClient, redis_client: redis.Redis) -> None:
 def gate_of(client: GroqClient, redis_client: redis.Redis, **fields: Any) -> None:
     """Write what calls and answers would have left in a gate."""
     key = client.door.keys.gate(client.door.settings.org, MODEL)
-    redis_client.hset(key, mapping={"at": client.runner.run(clock()), "seen": 1, **fields})
+    written: dict[Any, Any] = {"at": client.runner.run(clock()), "seen": 1, **fields}
+    redis_client.hset(key, mapping=written)
     redis_client.pexpire(key, HOUR_MS)
 
 

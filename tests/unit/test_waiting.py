@@ -65,7 +65,7 @@ def test_a_retry_has_its_own_time() -> None:
 def test_what_holds_it_first_is_told() -> None:
     """No worker, then maintenance, breakers, a wait that Groq asked for, a cap, and quota last."""
     empty = replace(FULL, limits={"tpm": Level("tpm", 6000, 0)})
-    more = [
+    more: list[tuple[Why, dict[str, Any]]] = [
         (Why.QUOTA, {}),
         (Why.RETRY_AFTER, {"blocked_ms": 400, "blocked_why": "tpm"}),
         (Why.OUTAGE, {"model": CLOSED}),
@@ -104,7 +104,7 @@ def test_a_tiers_maintenance_holds_its_own_jobs_alone() -> None:
 
 def test_quota_is_told_with_the_limit_that_takes_longest() -> None:
     """1,000 tokens of 6,000 a minute, of which 400 are left, come in six seconds."""
-    short = replace(FULL, limits=FULL.limits | {"tpm": Level("tpm", 6000, 400)})
+    short = replace(FULL, limits={**FULL.limits, "tpm": Level("tpm", 6000, 400)})
     found = why(short)
     assert (found.why, found.until, found.estimated) == (Why.QUOTA, NOW + 6000, True)
     assert found.detail == "for tokens per minute of m"

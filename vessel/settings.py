@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+from decimal import Decimal
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -122,6 +125,7 @@ def _lower(value: object) -> object:
 Label = Annotated[str, AfterValidator(_label)]
 FilePath = Annotated[Path, AfterValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -188,6 +192,14 @@ class Settings(BaseSettings):
     """The failover endpoint, if it is not OpenAI's: any that speaks its API."""
     failover_model: str | None = None
     """The model that serves in an outage; arms the failover, without it OPENAI_* mean nothing here."""
+    failover_rpm: Annotated[int, Field(ge=1)] = 60
+    """Calls a minute that the failover endpoint is asked for at most, by all workers together."""
+    failover_tpm: Annotated[int, Field(ge=1)] | None = None
+    """Tokens a minute of it, if it limits them."""
+    failover_price_input: Price | None = None
+    """USD per million prompt tokens of the failover model, where the registry's price is not yours or it has none."""
+    failover_price_output: Price | None = None
+    """The same per million completion tokens; with the other one."""
 
     call_timeout: Seconds = 120.0
     """The total deadline of one upstream call, in seconds."""
@@ -241,16 +253,31 @@ def _shared_ports(settings: Settings) -> list[str]:
 
 
 def _failover_faults(settings: Settings) -> list[str]:
+    faults = []
+    if (settings.failover_price_input is None) != (settings.failover_price_output is None):
+        faults.append("VESSEL_FAILOVER_PRICE_INPUT and VESSEL_FAILOVER_PRICE_OUTPUT: set both, or neither")
     if settings.failover_model is None:
-        return []
+        return faults
     if settings.openai_base_url is None:
         if settings.openai_api_key is None:
-            return ["VESSEL_FAILOVER_MODEL: arms the failover, which needs OPENAI_API_KEY or an OPENAI_BASE_URL"]
-        return []
-    parts = urlsplit(settings.openai_base_url)
-    if parts.port == settings.api_port and parts.hostname in LOOPBACK | {settings.api_host}:
-        return ["OPENAI_BASE_URL: is Vessel's own address; a failover would come back to where it started"]
-    return []
+            faults.append("VESSEL_FAILOVER_MODEL: arms the failover, which needs OPENAI_API_KEY or an OPENAI_BASE_URL")
+    elif _own_address(settings, settings.openai_base_url):
+        faults.append("OPENAI_BASE_URL: is Vessel's own address; a failover would come back to where it started")
+    return faults
+
+
+def _own_address(settings: Settings, url: str) -> bool:
+    """Tell whether an address is that of our own REST face, as far as that can be said without asking a resolver."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    host = (parts.hostname or "").rstrip(".")
+    if port != settings.api_port:
+        return False
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host in {*LOOPBACK, settings.api_host.lower(), socket.gethostname().lower()}
+    return address.is_loopback or address.is_unspecified or host == settings.api_host
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:

@@ -21,7 +21,7 @@ from vessel.jobs.steps import Answer, Issue
 from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
-from vessel.registry import Availability, Registry, load_registry
+from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
 from vessel.settings import Settings, resolve_redis_url
@@ -86,6 +86,7 @@ class Door:
         """Load the registry unless one is given."""
         self.settings = settings
         self.registry = registry or load_registry(settings.registry)
+        self.failover = failover_of(self.registry, settings)
         self.keys = Keys(settings.namespace)
         self.store = JobStore(
             self.keys,
@@ -94,6 +95,12 @@ class Door:
             lease_ms=int(settings.lease * 1000),
             org=settings.org,
         )
+
+    def model_of(self, hop: str) -> Model:
+        """Return the model behind a hop's name; the failover vessel's is the one set now. Raises UnknownModel."""
+        if self.failover is not None and vessel_of(hop) is Vessel.OPENAI:
+            return self.failover.model
+        return self.registry.model(hop)
 
     def availability(self) -> Call[Availability]:
         """Ask which models the key may call, as workers last saw it."""
@@ -127,7 +134,7 @@ class Door:
             raise InvalidRequest("stream: a queued job does not stream; leave `stream` out.", param="stream")
         messages = [m if isinstance(m, Mapping) else m.model_dump() for m in body["messages"]]
         estimate = estimate_tokens(messages, submission.request.model, submission.request.tools)
-        found = route(submission, self.registry, availability, estimated_tokens=estimate)
+        found = route(submission, self.registry, availability, estimated_tokens=estimate, failover=self.failover)
         return submission, found, estimate
 
     def prepare(
@@ -165,7 +172,7 @@ class Door:
 
     def _output_bound(self, submission: Submission, found: Route, estimate: int) -> int:
         """Say how much the first model is asked for at most, for whoever must know it before a worker has planned."""
-        model = self.registry.model(found.hops[0].model)
+        model = self.model_of(found.hops[0].model)
         limits = model.limits.get(self.settings.groq_plan)
         return output_tokens(submission.request, model, limits, estimate)
 
@@ -175,7 +182,7 @@ class Door:
             return
         most = max_prompt_tokens(len(submission.body))
         for hop in found.hops:
-            model = self.registry.model(hop.model)
+            model = self.model_of(hop.model)
             wanted = output_tokens(submission.request, model, None, estimate)
             if affordable_output_tokens(
                 submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0

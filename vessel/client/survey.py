@@ -74,7 +74,7 @@ def route(asking: Asking, ask: Ask) -> Steps[RoutePlan]:
     availability, alive = yield from _seen(asking)
     submission, found, estimate = asking.door.plan(ask.body, ask.policy, availability=availability)
     first = found.hops[0]
-    model = asking.door.registry.model(first.model)
+    model = asking.door.model_of(first.model)
     limits = model.limits.get(asking.door.settings.groq_plan)
     output = output_tokens(submission.request, model, limits, estimate)
     return RoutePlan(

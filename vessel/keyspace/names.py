@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vessel.registry import Vessel, vessel_of
+
 
 class Life(StrEnum):
     """When a key goes away."""
@@ -246,16 +248,27 @@ class GateKeys:
     whole: str
 
 
+FAILOVER_ORG = "@openai"
+"""Where the failover endpoint's gates are; no organisation's label has this form."""
+
+
 def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
-    """Collect the keys of a model's gate for a tenant's call; without a model they name a gate that nobody uses."""
+    """Collect the keys of a model's gate for a tenant's call; without a model they name a gate that nobody uses.
+
+    Models of the failover endpoint have breakers of their own, whatever the organisation, and no maintenance: a failing
+    endpoint holds nothing of Groq's back, and a maintenance is what the endpoint stands in for.
+    """
     known = model or "none"
+    maintenance = keys.maintenance
+    if vessel_of(known) is Vessel.OPENAI:
+        org, maintenance = FAILOVER_ORG, keys.gate(FAILOVER_ORG, "maintenance")
     return GateKeys(
         gate=keys.gate(org, known),
         bookings=keys.bookings(org, known),
         inflight=keys.inflight(org, known),
         fed=keys.fed(org, known),
         provider=keys.provider(org),
-        maintenance=keys.maintenance,
+        maintenance=maintenance,
         budget=keys.budget(tenant),
         whole=keys.budget("*"),
     )

@@ -1,13 +1,30 @@
 """What models there are, what they can do and cost, which tier carries them, and which are served today."""
 
 from vessel.registry.availability import Availability, resolve
+from vessel.registry.failover import Failover, failover_of
 from vessel.registry.load import load_registry
-from vessel.registry.model import Counts, Feature, Kind, Limits, Model, PricedPer, Prices, Registry, Status, Tier
+from vessel.registry.model import (
+    OPENAI_PREFIX,
+    Counts,
+    Feature,
+    Kind,
+    Limits,
+    Model,
+    PricedPer,
+    Prices,
+    Registry,
+    Status,
+    Tier,
+    Vessel,
+    vessel_of,
+)
 from vessel.registry.suggest import suggest
 
 __all__ = [
+    "OPENAI_PREFIX",
     "Availability",
     "Counts",
+    "Failover",
     "Feature",
     "Kind",
     "Limits",
@@ -17,7 +34,10 @@ __all__ = [
     "Registry",
     "Status",
     "Tier",
+    "Vessel",
+    "failover_of",
     "load_registry",
     "resolve",
     "suggest",
+    "vessel_of",
 ]

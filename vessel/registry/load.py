@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import RegistryError
-from vessel.registry.model import Feature, Status
+from vessel.registry.model import OPENAI_PREFIX, Feature, PricedPer, Status
 from vessel.registry.schema import read
 from vessel.registry.suggest import suggest
 
@@ -60,6 +60,7 @@ def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _checked(raw: dict[str, Any]) -> Registry:
     registry = read(raw)
     faults = [fault for model in registry.models.values() for fault in _model_faults(registry, model)]
+    faults += [fault for name, model in registry.failover.items() for fault in _failover_faults(name, model)]
     faults += _tier_faults(registry)
     if faults:
         raise RegistryError(faults)
@@ -68,6 +69,8 @@ def _checked(raw: dict[str, Any]) -> Registry:
 
 def _model_faults(registry: Registry, model: Model) -> Iterator[str]:
     where = f'models."{model.id}"'
+    if model.id.startswith(OPENAI_PREFIX):
+        yield f"{where}: an id of Groq's does not start with {OPENAI_PREFIX}; write the id alone, and `vessel`."
     if model.routable and model.tier not in registry.tiers:
         yield f"{where}.tier: {_unknown('tier', model.tier, registry.tiers)}"
     if not model.routable and (model.tier or model.fallbacks):
@@ -79,6 +82,14 @@ def _model_faults(registry: Registry, model: Model) -> Iterator[str]:
         yield f"{where}.reasoning_efforts: given, but `reasoning` is not among its features."
     if model.can(Feature.STRICT_SCHEMA) and not model.can(Feature.JSON_SCHEMA):
         yield f"{where}.features: strict_schema without json_schema."
+
+
+def _failover_faults(name: str, model: Model) -> Iterator[str]:
+    where = f'models."{name}"'
+    if model.tier or model.fallbacks or model.successor or model.retires:
+        yield f"{where}: a model of the failover endpoint has no tier, fallbacks, successor or last day."
+    if not model.routable or model.priced_per is not PricedPer.MILLION_TOKENS:
+        yield f"{where}: a model of the failover endpoint chats, and is priced by tokens."
 
 
 def _fallback_faults(registry: Registry, model: Model, where: str) -> Iterator[str]:

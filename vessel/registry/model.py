@@ -52,6 +52,22 @@ class Feature(StrEnum):
     PROMPT_CACHE = "prompt_cache"
 
 
+class Vessel(StrEnum):
+    """Who answers a model's calls: Groq, or the OpenAI-compatible endpoint that stands in for it in an outage."""
+
+    GROQ = "groq"
+    OPENAI = "openai"
+
+
+OPENAI_PREFIX = f"{Vessel.OPENAI}:"
+"""Before the id of a model of the failover endpoint, which may well serve one that Groq serves under the same id."""
+
+
+def vessel_of(model_id: str) -> Vessel:
+    """Tell who answers the calls of a hop or gate of that name."""
+    return Vessel.OPENAI if model_id.startswith(OPENAI_PREFIX) else Vessel.GROQ
+
+
 class PricedPer(StrEnum):
     """The unit of a model's prices."""
 
@@ -104,6 +120,12 @@ class Model:
     use_cases: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     reasoning_efforts: tuple[str, ...] = ()
+    vessel: Vessel = Vessel.GROQ
+
+    @property
+    def served_id(self) -> str:
+        """Return the id as the upstream knows it."""
+        return self.id.removeprefix(OPENAI_PREFIX) if self.vessel is Vessel.OPENAI else self.id
 
     @property
     def routable(self) -> bool:
@@ -148,7 +170,10 @@ class Registry:
     """All models and tiers, in the order of the file. Its faults were found when it was loaded."""
 
     models: Mapping[str, Model] = field(hash=False)
+    """What Groq serves: all that requests can name and chains can hold."""
     tiers: Mapping[str, Tier] = field(hash=False)
+    failover: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """What the failover endpoint may serve, by the endpoint's own ids."""
 
     def model(self, model_id: str) -> Model:
         """Return a model by id; raise UnknownModel with the names that look alike."""

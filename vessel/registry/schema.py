@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vessel.errors import RegistryError
-from vessel.registry.model import Feature, Kind, Limits, Model, PricedPer, Prices, Registry, Status, Tier
+from vessel.registry.model import (
+    OPENAI_PREFIX,
+    Feature,
+    Kind,
+    Limits,
+    Model,
+    PricedPer,
+    Prices,
+    Registry,
+    Status,
+    Tier,
+    Vessel,
+)
 from vessel.registry.suggest import suggest
 
 if TYPE_CHECKING:
@@ -61,6 +73,7 @@ class LimitsEntry(_Entry):
 class ModelEntry(_Entry):
     """A model's table. An empty `retires` or `successor` takes the shipped one away."""
 
+    vessel: Vessel = Vessel.GROQ
     tier: str = ""
     kind: Kind
     status: Status
@@ -114,16 +127,19 @@ def read(raw: Mapping[str, Any]) -> Registry:
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False)
         raise RegistryError([_fault(item["loc"], item["type"], item["msg"]) for item in found]) from None
+    models = {name: _model(name, entry) for name, entry in file.models.items()}
     return Registry(
-        models=MappingProxyType({name: _model(name, entry) for name, entry in file.models.items()}),
+        models=MappingProxyType({name: model for name, model in models.items() if model.vessel is Vessel.GROQ}),
         tiers=MappingProxyType({n: Tier(n, entry.model, entry.use_cases) for n, entry in file.tiers.items()}),
+        failover=MappingProxyType({name: model for name, model in models.items() if model.vessel is Vessel.OPENAI}),
     )
 
 
 def _model(name: str, entry: ModelEntry) -> Model:
     plain = {key: getattr(entry, key) for key in ModelEntry.model_fields if key not in {"prices", "limits"}}
     limits = {str(plan): Limits(**limit.model_dump()) for plan, limit in entry.limits.items()}
-    return Model(id=name, prices=Prices(**entry.prices.model_dump()), limits=MappingProxyType(limits), **plain)
+    known_as = OPENAI_PREFIX + name if entry.vessel is Vessel.OPENAI else name
+    return Model(id=known_as, prices=Prices(**entry.prices.model_dump()), limits=MappingProxyType(limits), **plain)
 
 
 def _fault(loc: Sequence[str | int], kind: str, message: str) -> str:

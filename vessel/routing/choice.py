@@ -11,7 +11,7 @@ from vessel.routing.needs import wished
 from vessel.wire import SpeedPriority, TaskType
 
 if TYPE_CHECKING:
-    from vessel.registry import Availability, Model, Registry
+    from vessel.registry import Availability, Failover, Model, Registry
     from vessel.routing.needs import Needs
     from vessel.wire import ChatRequest, Submission
 
@@ -45,14 +45,23 @@ class Choice:
     explicit: bool = False
 
 
-def choose(submission: Submission, registry: Registry, availability: Availability, needs: Needs) -> Choice:
+IMAGES_TIER = "balanced"
+"""The queue for images where no tier's model takes them and the failover vessel does."""
+
+
+def choose(
+    submission: Submission,
+    registry: Registry,
+    availability: Availability,
+    needs: Needs,
+    failover: Failover | None = None,
+) -> Choice:
     """Choose by model > tier > images > built-in tools > maximum speed > task type > the seed's text heuristics."""
     named = _by_name(submission, registry)
     if named is not None:
         return named
     if needs.images:
-        model = _seeing(registry, availability, needs)
-        return Choice(model.id, model.tier, "images", "the request holds images")
+        return _seeing(registry, availability, needs, failover)
     tier, task, reason = _by_task(submission, registry, availability, needs)
     return Choice(registry.tiers[tier].model, tier, task, reason)
 
@@ -82,16 +91,23 @@ def _by_name(submission: Submission, registry: Registry) -> Choice | None:
     return Choice(registry.tiers[tier].model, tier, task, f"the request names the tier {tier}", explicit=True)
 
 
-def _seeing(registry: Registry, availability: Availability, needs: Needs) -> Model:
+def _seeing(registry: Registry, availability: Availability, needs: Needs, failover: Failover | None) -> Choice:
+    """Choose a model of Groq's that takes images, else the failover vessel's, outage or not."""
     seeing = [
         model
         for model in registry.models.values()
         if model.kind is Kind.CHAT and model.can(Feature.VISION) and availability.serves(model)
     ]
-    if not seeing:
-        text = "The request holds images, and no model that takes them is served. Send the text alone."
+    if seeing:
+        model = next((model for model in seeing if not needs.missing(model)), seeing[0])
+        return Choice(model.id, model.tier, "images", "the request holds images")
+    if failover is None or not failover.model.can(Feature.VISION):
+        also = "" if failover is None else f", nor does the failover model {failover.model.served_id}"
+        text = f"The request holds images, and no model that takes them is served{also}. Send the text alone."
         raise UnsupportedContent(text, param="messages")
-    return next((model for model in seeing if not needs.missing(model)), seeing[0])
+    tier = IMAGES_TIER if IMAGES_TIER in registry.tiers else next(iter(registry.tiers))
+    reason = f"the request holds images, and of the models that are served only {failover.model.id} takes them"
+    return Choice(failover.model.id, tier, "images", reason)
 
 
 def _by_task(

@@ -19,7 +19,8 @@ class Situation:
 
     `unavailable`: models of the chain that cannot serve this job any more, gone or too small for it. `wait_ms`: models
     known to be blocked, and for how long. `jitter`: a random number in [0, 1). `outage`: the model's breaker is open,
-    so failures are no fault of the job.
+    so failures are no fault of the job. `failover`: the hop of the failover vessel, where this job may go there now;
+    otherwise `failover_note` says why not, and `failover_in_ms` when to ask again, 0 where asking does not help.
     """
 
     hops: tuple[Hop, ...]
@@ -35,6 +36,9 @@ class Situation:
     unavailable: frozenset[str] = frozenset()
     outage: bool = False
     wait_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    failover: int | None = None
+    failover_note: str = ""
+    failover_in_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,16 @@ class Reroute:
 
 @dataclass(frozen=True, slots=True)
 class Park:
-    """Wait for quota, key or outage without using an attempt, then go on with `hop`."""
+    """Wait for quota, key or outage without using an attempt, then go on with `hop`.
+
+    `timed`: by the clock, also when it was the gate that refused. `note` adds to what is said about the wait.
+    """
 
     delay_ms: int
     reason: str
     hop: int = 0
+    timed: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from vessel.registry import Vessel, vessel_of
 from vessel.routing.decision import Complete, Decision, Fail, Park, Reroute, Retry, Situation
 from vessel.upstream.outcome import Failure, Reason, Success
 from vessel.wire import JobState, OnOutage, Priority, SpeedPriority
@@ -41,7 +43,13 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
         case Success():
             return Complete()
         case Failure():
-            return _stopped(situation, outcome) or _after(situation, outcome)
+            stopped = _stopped(situation, outcome)
+            if stopped is not None:
+                return stopped
+            cut = outcome.reason is Reason.CANCELLED and outcome.status is None
+            if _on_failover(situation) and not cut:
+                return _back(situation, outcome)
+            return _fail_over(situation, outcome, _after(situation, outcome))
         case _ as never:
             assert_never(never)
 
@@ -91,7 +99,7 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
         return None
     if s.deadline_at is not None and s.now_ms >= s.deadline_at:
         return _expired(s, failure)
-    outside = failure.reason in _VESSEL_WIDE or (s.outage and failure.reason in _OF_AN_OUTAGE)
+    outside = failure.reason in _VESSEL_WIDE or (s.outage and failure.reason in _OF_AN_OUTAGE) or _on_failover(s)
     if not outside and s.uncounted_attempts >= MAX_UNCOUNTED:
         return _fail(s, failure, f"It was refused {MAX_UNCOUNTED} times without a real try. Submit it again later.")
     # Outages are waited out: they say nothing about the job.
@@ -111,6 +119,40 @@ _VESSEL_WIDE = frozenset(
     }
 )
 """They say nothing about the job, and the breaker bounds how often they are met: no number of them ends a job."""
+
+
+_FAILED_OVER = frozenset(_VESSEL_WIDE - {Reason.OVER_BUDGET})
+"""What another vessel does not suffer from; our own spend caps hold there too."""
+
+
+def _on_failover(s: Situation) -> bool:
+    """Tell whether the job is at the failover vessel, with a chain to go back to."""
+    vessels = [vessel_of(hop.model) for hop in s.hops]
+    return vessels[s.hop] is Vessel.OPENAI and Vessel.GROQ in vessels
+
+
+def _fail_over(s: Situation, failure: Failure, otherwise: Decision) -> Decision:
+    """Go to the failover vessel instead of waiting out an outage, or of failing because of it."""
+    outage = failure.reason in _FAILED_OVER or (s.outage and failure.reason in _OF_AN_OUTAGE)
+    gone = failure.reason is Reason.MODEL_GONE and isinstance(otherwise, Fail)
+    if not (outage or gone) or isinstance(otherwise, (Reroute, Retry)):
+        return otherwise
+    if s.failover is not None:
+        return Reroute(s.failover, str(failure.reason))
+    if not isinstance(otherwise, Park):
+        return otherwise
+    if not s.failover_in_ms:
+        return replace(otherwise, note=s.failover_note)
+    delay = min(max(LEAST_DELAY_MS, s.failover_in_ms), OUTAGE_CAP_MS[s.policy.priority])
+    return replace(otherwise, delay_ms=delay, timed=True, note=s.failover_note)
+
+
+def _back(s: Situation, failure: Failure) -> Decision:
+    """Wait on the chain after the failover vessel did not serve either: Groq is asked first, then it once more."""
+    longest = OUTAGE_CAP_MS[s.policy.priority]
+    delay = max(_grow(OUTAGE_BASE_MS, longest, _tries(s) - 1, 0.5 + s.jitter / 2), min(_asked_ms(failure), longest))
+    hop = _first_usable(s)
+    return _too_late(s, failure, delay) or Park(delay, str(failure.reason), hop, timed=True)
 
 
 def _wait_for_quota(s: Situation, failure: Failure) -> Decision:
@@ -210,7 +252,8 @@ def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:
 
 
 def _first_usable(s: Situation) -> int:
-    return next((hop for hop, candidate in enumerate(s.hops) if candidate.model not in s.unavailable), s.hop)
+    chain = [hop for hop, candidate in enumerate(s.hops) if vessel_of(candidate.model) is Vessel.GROQ]
+    return next((hop for hop in chain if s.hops[hop].model not in s.unavailable), chain[0] if chain else s.hop)
 
 
 def _blocked_ms(s: Situation, hop: int) -> int:

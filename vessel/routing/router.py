@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from vessel.errors import ContextLengthExceeded, Unreachable, UnsupportedContent
 from vessel.jobs.model import Hop
-from vessel.registry import Feature, Kind, resolve
+from vessel.registry import Feature, Kind, Vessel, resolve, vessel_of
 from vessel.routing.choice import chat_model, choose
 from vessel.routing.needs import ALL_BUILTIN, needs_of
-from vessel.wire import SpeedPriority, Submission
+from vessel.routing.wayout import WayOut
+from vessel.wire import OnOutage, SpeedPriority, Submission
 
 if TYPE_CHECKING:
-    from vessel.registry import Availability, Model, Registry
+    from vessel.registry import Availability, Failover, Model, Registry
 
 AGENTIC = frozenset({"compound", "compound_mini"})
 """Tiers whose models come with built-in tools; without a wish of the caller's all of them are on."""
@@ -42,33 +43,59 @@ class Route:
         return self.hops[0].model
 
 
-def route(submission: Submission, registry: Registry, availability: Availability, *, estimated_tokens: int) -> Route:
-    """Choose tier, model and fallback chain.
+def route(
+    submission: Submission,
+    registry: Registry,
+    availability: Availability,
+    *,
+    estimated_tokens: int,
+    failover: Failover | None = None,
+) -> Route:
+    """Choose tier, model and fallback chain; with `on_outage` failover, its last hop is the failover vessel.
 
     Raises UnknownModel; UnsupportedContent for an explicit wish that cannot do what the request holds, or when nobody
     can; ContextLengthExceeded; and Unreachable when nothing of the chain is served.
     """
-    return _Routing(submission, registry, availability, estimated_tokens).route()
+    return _Routing(submission, registry, availability, estimated_tokens, failover).route()
 
 
 class _Routing:
-    def __init__(self, submission: Submission, registry: Registry, availability: Availability, tokens: int) -> None:
+    def __init__(
+        self,
+        submission: Submission,
+        registry: Registry,
+        availability: Availability,
+        tokens: int,
+        failover: Failover | None,
+    ) -> None:
         self.submission, self.registry, self.availability, self.tokens = submission, registry, availability, tokens
         self.needs = needs_of(submission)
-        self.choice = choose(submission, registry, availability, self.needs)
+        self.choice = choose(submission, registry, availability, self.needs, failover)
+        self.way_out = WayOut(submission, self.needs, tokens, failover)
         self.left_out: dict[str, str] = {}
         self.too_small: list[Model] = []
         self.unable = False
 
     def route(self) -> Route:
+        if vessel_of(self.choice.model) is Vessel.OPENAI:
+            hop = self.way_out.only_hop(self.choice.tier)
+            return Route(self.choice.tier, self.choice.task, (hop,), (self.choice.reason,))
         if self.choice.explicit:
             self._check_explicit()
         tools, tools_reason = self._builtin_tools()
         hops = self._hops(tools)
+        if self.submission.policy.on_outage is OnOutage.FAILOVER and not (self.unable or self.too_small and not hops):
+            hops += self.way_out.hops(self.choice.tier, alone=not hops)
         if not hops:
             self._refuse()
         hops[0] = Hop(hops[0].model, self.choice.tier, hops[0].note)
-        reasons = [self.choice.reason, *tools_reason, *(hop.note for hop in hops if hop.note), *self.left_out.values()]
+        reasons = [
+            self.choice.reason,
+            *tools_reason,
+            *(hop.note for hop in hops if hop.note),
+            *self.left_out.values(),
+            *self.way_out.notes,
+        ]
         if self.submission.policy.speed_priority is SpeedPriority.FAST:
             reasons.append("speed_priority fast keeps the tier and shortens the waits")
         return Route(self.choice.tier, self.choice.task, tuple(hops), tuple(dict.fromkeys(reasons)), tools)

@@ -181,7 +181,8 @@ class Door:
         if cap is None:
             return
         most = max_prompt_tokens(len(submission.body))
-        for hop in found.hops:
+        chain = [hop for hop in found.hops if vessel_of(hop.model) is Vessel.GROQ]
+        for hop in chain or found.hops:
             model = self.model_of(hop.model)
             wanted = output_tokens(submission.request, model, None, estimate)
             if affordable_output_tokens(

@@ -84,7 +84,8 @@ class _Routing:
             self._check_explicit()
         tools, tools_reason = self._builtin_tools()
         hops = self._hops(tools)
-        if self.submission.policy.on_outage is OnOutage.FAILOVER and not (self.unable or self.too_small and not hops):
+        able = bool(hops) or not (self.unable or self.too_small)
+        if able and self.submission.policy.on_outage is OnOutage.FAILOVER:
             hops += self.way_out.hops(self.choice.tier, alone=not hops)
         if not hops:
             self._refuse()

@@ -24,8 +24,8 @@ def unaffordable(policy: Policy, failover: Failover) -> str:
         return "Batch work goes to the failover model only with a cost cap (max_cost_usd)."
     if not failover.priced:
         return (
-            f"The price of the failover model {failover.model.served_id} is not known, so batch work does not go there. "
-            "Set VESSEL_FAILOVER_PRICE_INPUT and _OUTPUT."
+            f"The price of the failover model {failover.model.served_id} is not known, so batch work does not go "
+            "there. Set VESSEL_FAILOVER_PRICE_INPUT and _OUTPUT."
         )
     return ""
 

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 LARGEST_TOKENS = 10**9
 
 
-def read_success(model: str, body: bytes, headers: Mapping[str, str], duration_ms: int) -> Outcome:
+def read_success(
+    model: str, body: bytes, headers: Mapping[str, str], duration_ms: int, *, any_model: bool = False
+) -> Outcome:
     """Check a 2xx answer and take its usage; the body is kept exactly as it came.
 
-    An unusable answer whose usage can be read is charged as KNOWN, any other one as UNKNOWN: it was generated.
+    `any_model` lets it come in another model's name. An unusable answer whose usage can be read is charged as KNOWN, any other one as UNKNOWN: it was generated.
     """
     rate = rate_headers(headers)
     usage: Usage | None = None
@@ -33,7 +35,7 @@ def read_success(model: str, body: bytes, headers: Mapping[str, str], duration_m
         answer = _answer(body)
         detail = _error_code(answer)
         usage = _usage(answer)
-        finish_reason = _finish_reason(answer, model)
+        finish_reason = _finish_reason(answer, "" if any_model else model)
         if usage is None:
             _refuse("without usage")
     except _UnusableError as fault:
@@ -118,7 +120,7 @@ def _finish_reason(answer: dict[str, Any], model: str) -> str:
     if answer.get("error"):
         _refuse("with an error inside")
     served = answer.get("model")
-    if isinstance(served, str) and not _same_model(model, served):
+    if model and isinstance(served, str) and not _same_model(model, served):
         _refuse("in the name of another model than the one asked")
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):

@@ -9,24 +9,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass
-from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import groq
 import httpx
 
 from vessel.errors import InvalidRequest, NoKey
 from vessel.upstream.answer import read_success
+from vessel.upstream.broken import Broken, broken_off, lower_headers, reason_of
 from vessel.upstream.classify import classify_status
-from vessel.upstream.outcome import Charge, Failure, Reason
+from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.transport import (
     EXCHANGE,
     AiohttpClient,
-    AnswerTooLargeError,
-    AnswerUnreadableError,
     Exchange,
 )
 from vessel.wire import encode_body
@@ -46,16 +42,6 @@ _MESSAGES = {
     Reason.RESPONSE_TOO_LARGE: "Groq's answer is over {max_mib} MiB and was not read. Lower max_completion_tokens.",
     Reason.PROTOCOL_ERROR: "Groq's answer is not valid HTTP or cannot be unpacked. Check GROQ_BASE_URL and proxies.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Broken:
-    """A call that brought no answer to read."""
-
-    reason: Reason
-    detail: str
-    charge: Charge
-    status: int | None
 
 
 class GroqUpstream:
@@ -100,9 +86,9 @@ class GroqUpstream:
             return Failure(model, Reason.BAD_REQUEST, fault.message)
         answer = await self._exchange(key, content, deadline_s, {"x-vessel-attempt": attempt})
         duration_ms = round((perf_counter() - started) * 1000)
-        if isinstance(answer, _Broken):
+        if isinstance(answer, Broken):
             return self._broken(model, answer, deadline_s, duration_ms)
-        headers = _headers(answer)
+        headers = lower_headers(answer)
         if answer.is_success:
             return read_success(model, answer.content, headers, duration_ms)
         return classify_status(model, answer.status_code, headers, answer.content, duration_ms)
@@ -113,10 +99,10 @@ class GroqUpstream:
         if key is None:
             return Failure("", Reason.NO_KEY, NoKey().message)
         answer = await self._exchange(key, None, deadline_s, {})
-        if isinstance(answer, _Broken):
+        if isinstance(answer, Broken):
             return self._broken("", answer, deadline_s, 0)
         if not answer.is_success:
-            return classify_status("", answer.status_code, _headers(answer), answer.content, 0)
+            return classify_status("", answer.status_code, lower_headers(answer), answer.content, 0)
         try:
             listed = json.loads(answer.content)["data"]
             return tuple(entry for entry in listed if isinstance(entry["id"], str))
@@ -134,7 +120,7 @@ class GroqUpstream:
 
     async def _exchange(
         self, key: str, content: bytes | None, deadline_s: float, headers: dict[str, str]
-    ) -> httpx.Response | _Broken:
+    ) -> httpx.Response | Broken:
         """Post the content, or get the models without one; every exception ends here, as its text may hold a prompt."""
         exchange = Exchange(touched=content is None)  # a request without a body leaves no trace of its way out
         EXCHANGE.set(exchange)
@@ -147,12 +133,12 @@ class GroqUpstream:
         except groq.APIStatusError as error:
             return error.response
         except TimeoutError:
-            return _broken(exchange, Reason.TIMEOUT, "TimeoutError")
+            return broken_off(exchange, Reason.TIMEOUT, "TimeoutError")
         except groq.APIConnectionError as error:
             cause = error.__cause__ or error
-            return _broken(exchange, _reason(cause), type(cause).__name__)
+            return broken_off(exchange, reason_of(cause), type(cause).__name__)
         except Exception as error:  # noqa: BLE001  whatever it is, the job needs an outcome and the text must not leave
-            return _broken(exchange, Reason.CONNECTION_LOST, type(error).__name__)
+            return broken_off(exchange, Reason.CONNECTION_LOST, type(error).__name__)
 
     def _client(self, key: str) -> groq.AsyncGroq:
         loop = asyncio.get_running_loop()
@@ -183,7 +169,7 @@ class GroqUpstream:
             ),
         )
 
-    def _broken(self, model: str, broken: _Broken, deadline_s: float, duration_ms: int) -> Failure:
+    def _broken(self, model: str, broken: Broken, deadline_s: float, duration_ms: int) -> Failure:
         message = _MESSAGES[broken.reason].format(deadline_s=deadline_s, max_mib=self._max_response_bytes // 2**20)
         return Failure(
             model,
@@ -194,27 +180,3 @@ class GroqUpstream:
             charge=broken.charge,
             duration_ms=duration_ms,
         )
-
-
-def _broken(exchange: Exchange, reason: Reason, detail: str) -> _Broken:
-    if not exchange.touched:
-        reason = Reason.CONNECT_FAILED
-    # A server that never had the whole body cannot have run it, and an error is not billed (docs/errors).
-    free = not exchange.sent or (exchange.status or 0) >= HTTPStatus.BAD_REQUEST
-    return _Broken(reason, detail, Charge.NONE if free else Charge.UNKNOWN, exchange.status)
-
-
-def _reason(cause: BaseException) -> Reason:
-    match cause:
-        case AnswerTooLargeError():
-            return Reason.RESPONSE_TOO_LARGE
-        case AnswerUnreadableError() | aiohttp.ClientResponseError():
-            return Reason.PROTOCOL_ERROR
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return Reason.CONNECT_FAILED
-        case _:
-            return Reason.CONNECTION_LOST
-
-
-def _headers(answer: httpx.Response) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers.raw}

@@ -14,6 +14,11 @@ _AS_TOOL = {_SEARCH: "browser_search", _CODE: "code_interpreter"}
 _AS_ENABLED = {_SEARCH: "web_search", _CODE: "code_interpreter"}
 _FROM_TOOL = {native: ours for ours, native in _AS_TOOL.items()}
 _FROM_ENABLED = {native: ours for ours, native in _AS_ENABLED.items()}
+_ONLY_GROQ = (
+    *("documents", "citation_options", "disable_tool_validation", "search_settings", "compound_custom"),
+    *("reasoning_format", "include_reasoning"),
+)
+_GROQS_SERVICE_TIERS = frozenset({"on_demand", "flex", "performance"})
 # Without a counterpart outside of the Compound systems (docs/compound/built-in-tools).
 _ONLY_COMPOUND = ("search_settings", "include_domains", "exclude_domains")
 
@@ -41,6 +46,15 @@ def translate(
     _reasoning_shown(translated, model_id, features, notes)
     _response_format(translated, model_id, features, notes)
     return translated, tuple(notes)
+
+
+def leave_out_groqs(body: dict[str, Any], model_id: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return a body without the fields that only Groq reads, for an endpoint that may refuse them, and its notes."""
+    dropped = [name for name in _ONLY_GROQ if name in body]
+    if body.get("service_tier") in _GROQS_SERVICE_TIERS:
+        dropped.append("service_tier")
+    left = {name: value for name, value in body.items() if name not in dropped}
+    return left, tuple(f"{name} was dropped: it means nothing to {model_id}" for name in dropped)
 
 
 def _budget(body: dict[str, Any], tokens: int, notes: list[str]) -> None:

@@ -54,6 +54,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "text": result.text,
         "model": result.model,
         "tier": result.tier,
+        "vessel": result.vessel,
         "finish_reason": result.finish_reason,
         "usage": {name: getattr(result.usage, name) for name in result.usage.__slots__},
         "cost_usd": result.cost_usd,

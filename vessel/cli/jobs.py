@@ -100,6 +100,7 @@ def job_document(job: Job, *, whole: bool = False) -> dict[str, Any]:
         "state": job.state,
         "tier": job.served_tier or job.tier,
         "model": job.served_model or job.model,
+        "vessel": job.served_vessel,
         "priority": job.priority,
         "created_at": moment(job.created_at),
         "finished_at": moment(job.finished_at),

@@ -36,6 +36,8 @@ class Result:
         self.model = job.served_model or job.model
         """The model that answered, which may be another than the one asked for."""
         self.tier = job.served_tier or job.tier
+        self.vessel = job.served_vessel or "groq"
+        """Who answered: `groq`, or `openai` when the job failed over."""
         usage = job.usage or {}
         self.usage = Usage(*(usage.get(name, 0) for name in Usage.__slots__))
         self.cost_usd = job.cost_usd if job.cost_usd is not None else Decimal(0)

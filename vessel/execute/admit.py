@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vessel.execute.persist import persist
 from vessel.gate.learn import Started
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Start
+from vessel.registry import Vessel
 from vessel.upstream.outcome import Failure, Reason
 from vessel.usage.rows import Call, attempt_row, unknown_row
 from vessel.wire import Priority
@@ -67,6 +68,7 @@ class Admission:
 
     def _refusal(self, answer: Answer) -> Failure:
         model = self.call.model.id
+        elsewhere = self.call.model.vessel is Vessel.OPENAI
         match answer.word:
             case "wait":
                 self.executor.note_blocked(model, float(answer.detail))
@@ -77,7 +79,9 @@ class Admission:
                 reason = _HELD[answer.limit]
                 if reason is Reason.BREAKER_OPEN:
                     self.executor.note_blocked(model, float(answer.detail))
-                text = _TEXTS[answer.limit].format(model=model, why=answer.why or "no reason was given")
+                text = _TEXTS["failover" if elsewhere and answer.limit == "provider" else answer.limit].format(
+                    model=model, why=answer.why or "no reason was given"
+                )
                 return Failure(model, reason, text, retry_after_s=float(answer.detail) / 1000, detail=answer.limit)
             case "too_large":
                 sizes = f"{self.call.prompt_tokens} prompt + {self.call.output_tokens} output tokens"
@@ -95,6 +99,7 @@ _HELD = {
     "budget": Reason.OVER_BUDGET,
 }
 _TEXTS = {
+    "failover": "The failover endpoint cannot be used now ({why}), so calls to it are held back.",
     "maintenance": "Vessel is in maintenance ({why}). The job is held and nothing was sent.",
     "provider": "Groq cannot be used now ({why}), so calls are held back; it is looked at every few seconds.",
     "model": "{model} failed too often lately ({why}), so calls to it are held back; one every few seconds looks.",

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, assert_never
 from vessel.dispatch.queues import queue_for
 from vessel.errors import Unreachable
 from vessel.execute.admit import CANCELLED, DRAINING, Admission
+from vessel.execute.failover import WayOut, way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
 from vessel.gate.learn import Started, learn
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
 from vessel.observe.logs import get_logger
+from vessel.registry import Vessel, vessel_of
 from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success
 from vessel.usage.rows import Call, cost_of, counts, ending
@@ -66,9 +68,13 @@ class JobRun:
         outcome = await self._send(planned)
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
-        counted = counts(outcome) and not (outage and isinstance(outcome, Failure))
+        counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
         self.ended = ending(planned.call, outcome, counted=counted)
         return await self._follow(self._decide(outcome, counted=counted, outage=outage), outcome, planned.call)
+
+    def _extra(self, call: Call) -> bool:
+        """Tell whether a call is one of the failover vessel's in a job that has a chain: it uses up no attempt."""
+        return call.model.vessel is Vessel.OPENAI and any(vessel_of(h.model) is Vessel.GROQ for h in self.job.hops)
 
     async def _turn_back(self, refusal: Failure | str) -> str:
         """Follow what the gate said instead of going: nothing was sent, so a retry is only another wait."""
@@ -94,10 +100,10 @@ class JobRun:
     async def _send(self, planned: Plan) -> Outcome:
         """Call the upstream; a cancel of the job or a second TERM cuts the call and leaves it unknown."""
         attempt = f"{self.job.id}/{planned.call.number}"
+        model = planned.call.model
+        upstream = self.executor.failover if model.vessel is Vessel.OPENAI else self.executor.upstream
         task = asyncio.ensure_future(
-            self.executor.upstream.call(
-                planned.call.model.id, planned.body, deadline_s=planned.deadline_s, attempt=attempt
-            )
+            upstream.call(model.served_id, planned.body, deadline_s=planned.deadline_s, attempt=attempt)
         )
         self.sending = task
         try:
@@ -127,7 +133,7 @@ class JobRun:
             return False
         state = ""
         with suppress(Unreachable):
-            if outcome.reason is Reason.MODEL_GONE:
+            if outcome.reason is Reason.MODEL_GONE and call.model.vessel is Vessel.GROQ:
                 await self.executor.mark_gone(call.model.id)
             elif outcome.reason is Reason.RATE_LIMITED and outcome.retry_after_s:
                 self.executor.note_blocked(call.model.id, outcome.retry_after_s * 1000)
@@ -147,6 +153,7 @@ class JobRun:
         here = sum(1 for a in self.job.attempts if a.counted and a.tier == self.job.hops[self.hop].tier)
         if self.ended.number:
             number, before, here = number + 1, before + counted, here + counted
+        way = way_out(self.executor, self.job, self.policy) if isinstance(outcome, Failure) else WayOut()
         return decide(
             Situation(
                 hops=self.job.hops,
@@ -162,6 +169,9 @@ class JobRun:
                 outage=outage,
                 wait_ms=self.executor.wait_ms(self.job.hops),
                 created_at=self.job.created_at,
+                failover=way.hop,
+                failover_note=way.note,
+                failover_in_ms=way.in_ms,
             ),
             outcome,
         )
@@ -177,7 +187,9 @@ class JobRun:
                 return await self._finish(self._result(outcome, call))
             case Retry() | Park():
                 hop = decision.hop if isinstance(decision, Park) else self.hop
-                wait = Wait(decision.delay_ms, decision.reason, self._text(outcome), at_gate, self._look_ms())
+                note, timed = (decision.note, decision.timed) if isinstance(decision, Park) else ("", False)
+                told = f"{self._text(outcome)} {note}".strip()
+                wait = Wait(decision.delay_ms, decision.reason, told, at_gate and not timed, self._look_ms())
                 return await self._send_on(self.executor.store.park(self.held, self.ended, hop, wait), JobState.PARKED)
             case Reroute():
                 return await self._reroute(decision, self._text(outcome))
@@ -219,8 +231,9 @@ class JobRun:
             "response": success.body,
             "usage": json.dumps(usage, separators=(",", ":")),
             "cost": format(cost, "f"),
-            "served_model": call.model.id,
+            "served_model": call.model.served_id,
             "served_tier": call.tier,
+            "served_vessel": str(call.model.vessel),
             "reason": "",
             "message": "",
         }

@@ -10,10 +10,10 @@ from vessel.gate.history import kind_of
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.observe.logs import get_logger
-from vessel.registry import resolve
+from vessel.registry import Vessel, resolve, vessel_of
 from vessel.routing.output import affordable_output_tokens, asked_output_tokens, output_tokens
 from vessel.upstream.outcome import Failure, Reason
-from vessel.upstream.translate import translate
+from vessel.upstream.translate import leave_out_groqs, translate
 from vessel.usage.prices import worst_case_nano_usd
 from vessel.usage.rows import Call
 from vessel.wire import ChatRequest, Policy
@@ -39,11 +39,9 @@ class Plan:
 
 def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failure:
     """Choose model, output bound and body for a hop, or say why nothing can be sent."""
-    wanted_model = job.hops[hop].model
-    model_id = resolve(executor.registry, wanted_model, executor.availability)
-    if model_id is None:
-        return Failure(wanted_model, Reason.MODEL_GONE, f"{wanted_model} is not served any more and has no successor.")
-    model = executor.registry.model(model_id)
+    model = _model(executor, job.hops[hop].model)
+    if isinstance(model, Failure):
+        return model
     body = job.request()
     request = ChatRequest.model_validate(body)
     limits = model.limits.get(executor.settings.groq_plan)
@@ -58,8 +56,8 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         spent_nano=job.spent_nano_usd,
     )
     if output is None:
-        text = f"Another call on {model_id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
-        return Failure(model_id, Reason.TOO_LARGE, text, detail="max_cost_usd")
+        text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
+        return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
     translated = _translated(job, body, model, output)
     worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
     call = Call(
@@ -76,15 +74,31 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
     return Plan(call, translated, _deadline_s(executor, job), kind)
 
 
+def _model(executor: Executor, wanted: str) -> Model | Failure:
+    """Return what serves a hop today: the model or its successor, or the failover vessel's as it is set now."""
+    if vessel_of(wanted) is Vessel.OPENAI:
+        if executor.door.failover is not None:
+            return executor.door.failover.model
+        text = "No failover model is set at this worker, so nothing was sent. Set VESSEL_FAILOVER_MODEL there."
+        return Failure(wanted, Reason.NO_KEY, text)
+    model_id = resolve(executor.registry, wanted, executor.availability)
+    if model_id is None:
+        return Failure(wanted, Reason.MODEL_GONE, f"{wanted} is not served any more and has no successor.")
+    return executor.registry.model(model_id)
+
+
 def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> dict[str, object]:
     translated, notes = translate(
         body,
-        model_id=model.id,
+        model_id=model.served_id,
         features=frozenset(str(f) for f in model.features),
         reasoning_efforts=model.reasoning_efforts,
         builtin_tools=job.builtin_tools,
         max_completion_tokens=output,
     )
+    if model.vessel is Vessel.OPENAI:
+        translated, more = leave_out_groqs(translated, model.served_id)
+        notes += more
     for note in notes:
         log.info("job.translated", job_id=job.id, model=model.id, note=note)
     return translated
@@ -94,7 +108,7 @@ def _charge(
     org: str, model: Model, limits: Limits | None, body: dict[str, Any], prompt: int, output: int, worst_nano: int
 ) -> Charge:
     figures, gate = configured(limits), model.id
-    if body.get("service_tier") == FLEX:
+    if body.get("service_tier") == FLEX and model.vessel is Vessel.GROQ:
         gate, figures = flex_gate(gate, figures)
     concurrency = (limits.concurrency if limits else None) or 0
     return Charge(gate, org, figures, prompt, output, worst_nano, concurrency)

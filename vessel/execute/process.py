@@ -19,10 +19,11 @@ from vessel.keyspace.listen import listen
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
-from vessel.registry import Availability, resolve
+from vessel.registry import Availability, Vessel, resolve, vessel_of
 from vessel.submit import SILENT_MS, Door
 from vessel.upstream.groq import GroqUpstream
 from vessel.upstream.keys import KeySource
+from vessel.upstream.openai import OpenAIUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -52,6 +53,8 @@ class Executor:
         self.runner = AsyncRunner(connect_async(redis_url))
         key = settings.groq_api_key.get_secret_value() if settings.groq_api_key else None
         self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
+        openai_key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
+        self.failover = OpenAIUpstream(openai_key, settings.openai_base_url)
         self.spool = Spool(settings.data_dir / "spool")
         self.availability = Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date())
         self.history = OutputHistory(self.runner, self.tell, self.keys, settings.org)
@@ -78,6 +81,8 @@ class Executor:
         executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
         executor.sweeper = sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
+        if executor.door.failover is not None and not executor.failover.load():
+            log.warning("failover.not_installed", then="pip install 'groq-vessel[failover]'")
         try:
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
@@ -157,6 +162,7 @@ class Executor:
 
     async def _disconnect(self) -> None:
         await self.upstream.close()
+        await self.failover.close()
         await self.runner.close()
 
     async def _leave(self) -> None:
@@ -170,8 +176,17 @@ class Executor:
         return int(time.monotonic() * 1000 + self._clock_offset_ms)
 
     def unavailable(self, hops: Sequence[Hop]) -> frozenset[str]:
-        """Name the models of a chain that nothing serves any more."""
-        return frozenset(h.model for h in hops if resolve(self.registry, h.model, self.availability) is None)
+        """Name the models of a chain that nothing serves any more, and the failover's, to which no step down leads."""
+        return frozenset(
+            hop.model
+            for hop in hops
+            if vessel_of(hop.model) is Vessel.OPENAI or resolve(self.registry, hop.model, self.availability) is None
+        )
+
+    @property
+    def failover_model(self) -> str:
+        """Name the failover vessel's model, as hops and gates do; empty where none is set."""
+        return self.door.failover.model.id if self.door.failover else ""
 
     def note_blocked(self, model: str, wait_ms: float) -> None:
         """Remember how long a model is held back, so that decisions can prefer one that is not."""
@@ -186,9 +201,12 @@ class Executor:
 
     def wait_ms(self, hops: Sequence[Hop]) -> dict[str, int]:
         """Say how long the models of a chain are still held back, as far as this process knows."""
-        now = self.now_ms()
-        waits = {hop.model: int(self._blocked.get(hop.model, 0) - now) for hop in hops}
+        waits = {hop.model: self.blocked_ms(hop.model) for hop in hops}
         return {model: wait for model, wait in waits.items() if wait > 0}
+
+    def blocked_ms(self, model: str) -> int:
+        """Say how long a model is still held back, as far as this process knows; 0 when it is not."""
+        return max(0, int(self._blocked.get(model, 0) - self.now_ms()))
 
     async def mark_gone(self, model: str) -> None:
         """Tell every worker and producer that the upstream does not know this model any more.

@@ -173,6 +173,7 @@ class Job:
     cost_usd: Decimal | None = None
     served_model: str | None = None
     served_tier: str | None = None
+    served_vessel: str | None = None
     retry_of: str | None = None
     queue: str = ""
     idem: str = ""

@@ -138,6 +138,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         cost_usd=Decimal(cost) if cost else None,
         served_model=_text(record, "served_model") or None,
         served_tier=_text(record, "served_tier") or None,
+        served_vessel=_text(record, "served_vessel") or None,
         retry_of=_text(record, "retry_of") or None,
         queue=_text(record, "queue"),
         idem=_text(record, "idem"),

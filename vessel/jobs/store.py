@@ -10,7 +10,7 @@ from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import LANES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Due, Ending, Final, Held, Issue, Start, Wait
 from vessel.keyspace.names import GateKeys, JobKeys, Keys, gate_keys, job_keys
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
-from vessel.wire import JobState, Priority
+from vessel.wire import JobState, OnOutage, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +34,7 @@ LIGHT_FIELDS = (
         "cost",
         "served_model",
         "served_tier",
+        "served_vessel",
         "retry_of",
         "cancel",
         "waits",
@@ -60,9 +61,26 @@ def group_of(job_or_hop_model: str, priority: Priority) -> str:
     return f"{LANES[priority]}|{job_or_hop_model}"
 
 
-def flow_of(queue: str, tenant: str) -> str:
-    """Name a flow of a group: the jobs of one tenant whose tickets go into one queue."""
-    return f"{queue}|{tenant}"
+_ANYWHERE = "|failover"
+
+
+def flow_of(queue: str, tenant: str, *, anywhere: bool = False) -> str:
+    """Name a flow of a group: the jobs of one tenant whose tickets go into one queue.
+
+    Those that an outage sends elsewhere (`anywhere`) have a flow of their own, as they go on where others are held.
+    """
+    return f"{queue}|{tenant}{_ANYWHERE if anywhere else ''}"
+
+
+def goes_anywhere(flow: str) -> bool:
+    """Tell whether the jobs of a flow go on elsewhere in an outage."""
+    return flow.endswith(_ANYWHERE)
+
+
+def fails_over(job: Job | NewJob) -> bool:
+    """Tell whether a job goes on elsewhere in an outage; batch work only with a cost cap."""
+    capped = job.priority is not Priority.BATCH or job.policy.get("max_cost_usd") is not None
+    return capped and job.policy.get("on_outage") == OnOutage.FAILOVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +103,7 @@ class JobStore:
             idem=job.idem,
             reply=job.reply,
             group=group_of(model or job.model, job.priority),
-            flow=flow_of(onto, job.tenant),
+            flow=flow_of(onto, job.tenant, anywhere=fails_over(job)),
         )
 
     def gate(self, job: Job, charge: Charge | None) -> GateKeys:
@@ -108,7 +126,7 @@ class JobStore:
             "deadline_ms": new.deadline_ms,
             "to": JobState.QUEUED,
             "group": group_of(new.hops[0].model, new.priority),
-            "flow": flow_of(queue, new.tenant),
+            "flow": flow_of(queue, new.tenant, anywhere=fails_over(new)),
         }
         names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem, group=str(args["group"]),
                                 flow=str(args["flow"])))  # fmt: skip
@@ -199,7 +217,7 @@ class JobStore:
             "in_backlog": "1" if wait.for_gate else "0",
             "look_ms": wait.look_ms,
             "group": group_of(target.model, held.job.priority),
-            "flow": flow_of(held.job.queue, held.job.tenant),
+            "flow": flow_of(held.job.queue, held.job.tenant, anywhere=fails_over(held.job)),
         }  # fmt: skip
         names = _named(self.of(held.job, model=target.model), self.gate(held.job, ending.charge))
         return load("park").call(names, args, _answer)
@@ -254,17 +272,30 @@ class JobStore:
         }
 
     def _waits_in(self, job: Job) -> dict[str, Arg]:
-        return {"group": group_of(job.model, job.priority), "flow": flow_of(job.queue, job.tenant)}
+        flow = flow_of(job.queue, job.tenant, anywhere=fails_over(job))
+        return {"group": group_of(job.model, job.priority), "flow": flow}
 
     def promote(self, job: Job) -> Call[Answer]:
         """Promote a parked job that is due."""
         args = self._ticket(job, Verb.PROMOTE) | self._waits_in(job) | {"to": JobState.QUEUED}
         return load("promote").call(_named(self.of(job)), args, _answer)
 
-    def feed(self, job: Job, gate: GateKeys, tokens: int) -> Call[Answer]:
-        """Feed a job out of the backlog: its ticket is issued, and its flow has had so many tokens more."""
+    def feed(self, job: Job, gate: GateKeys, tokens: int, *, queue: str = "") -> Call[Answer]:
+        """Feed a job out of the backlog: its ticket is issued, and its flow has had so many tokens more.
+
+        `queue` is the one that gets the ticket, where nobody serves the job's own.
+        """
         args = self._ticket(job, Verb.FEED) | self._waits_in(job) | {"to": JobState.QUEUED, "tokens": tokens}
-        return load("feed").call(_named(self.of(job), gate), args, _answer)
+        args |= {"queue_name": queue or job.queue, "was": job.queue}
+        issued = job_keys(self.keys, job.id, queue=queue or job.queue)
+        names = _named(self.of(job), gate) | {"queue": issued.queue, "tickets": issued.tickets}
+        return load("feed").call(names, args, _answer)
+
+    def carry(self, job: Job, queue: str) -> Call[Answer]:
+        """Carry a job whose ticket waits in a queue that nobody serves over to another one."""
+        args = self._ticket(job, Verb.REISSUE) | {"generation": job.generation, "queue_name": queue, "was": job.queue}
+        names = _named(job_keys(self.keys, job.id, queue=queue)) | {"was_tickets": self.keys.tickets(job.queue)}
+        return load("carry").call(names, args, _answer)
 
     def reissue(self, job: Job, queue: str, issued_ms: int) -> Call[Answer]:
         """Reissue the ticket that was noted in this queue at that time and got lost; its job still waits there."""

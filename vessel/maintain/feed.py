@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 from vessel.gate.feeding import Candidate, Flow, Room, choose
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.view import look
+from vessel.jobs.store import goes_anywhere
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import command, word
-from vessel.registry import resolve
+from vessel.maintain.carry import living
+from vessel.registry import Vessel, resolve, vessel_of
+from vessel.upstream.outcome import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +62,7 @@ class Feeder:
     async def _feed(
         self, model: str, lanes: list[tuple[int, str]], availability: Availability, alive: Mapping[str, int], slots: int
     ) -> int:
-        served = resolve(self.door.registry, model, availability) or model
+        served = self._served(model, availability)
         figures = self._figures(served)
         keys = gate_keys(self.keys, self.door.settings.org, served, "*")
         view = await self.runner.run(look(keys, " ".join(map(str, figures))))
@@ -70,12 +73,21 @@ class Feeder:
             found.append((lane, await self._flows(group, room, view, alive, (served, figures), jobs)))
         chosen = [jobs[job_id] for job_id in choose(room, found)]
         answers = await self.runner.run_all(
-            [self.store.feed(job, keys, job.estimated_tokens + job.output_tokens) for job in chosen]
+            [
+                self.store.feed(job, keys, job.estimated_tokens + job.output_tokens, queue=_queue(job, alive))
+                for job in chosen
+            ]
         )
         return sum(answer.word == "done" for answer in answers)
 
+    def _served(self, model: str, availability: Availability) -> str:
+        if vessel_of(model) is Vessel.OPENAI:
+            return self.door.failover.model.id if self.door.failover else model
+        return resolve(self.door.registry, model, availability) or model
+
     def _figures(self, model: str) -> tuple[int, ...]:
-        known = self.door.registry.models.get(model)
+        failover = self.door.failover
+        known = failover.model if failover and failover.model.id == model else self.door.registry.models.get(model)
         return configured(known.limits.get(self.door.settings.groq_plan) if known else None)
 
     async def _flows(
@@ -100,10 +112,14 @@ class Feeder:
         sizes = [job.estimated_tokens + job.output_tokens for job in read.values() if job is not None]
         if sizes:
             self._usual[group] = sum(sizes) / len(sizes)
-        return [
-            Flow(given, [self._candidate(jobs[i], gate) for i in some if i in jobs])
-            for (_, given), some in zip(rows, ids, strict=True)
-        ]
+        flows = []
+        for (flow, given), some in zip(rows, ids, strict=True):
+            held = view.held(_tier(flow)) is not None
+            decides = goes_anywhere(flow) and (held or "open" in {view.model.state, view.provider.state})
+            candidates = [self._candidate(jobs[i], gate, decides=decides) for i in some if i in jobs]
+            # In a maintenance a job is only to decide that it goes elsewhere.
+            flows.append(Flow(given, [c for c in candidates if not (held and c.asked)]))
+        return flows
 
     def _worth_reading(self, group: str, room: Room) -> int:
         usual = max(1.0, self._usual.get(group, 500.0))
@@ -111,10 +127,12 @@ class Feeder:
         requests = [left for name, left in room.left.items() if name.startswith("r")]
         return int(min([LOOKED_AT, max(1.0, room.places), *(max(0.0, n) + 2 for n in tokens + requests)]))
 
-    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]]) -> Candidate:
+    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]], *, decides: bool) -> Candidate:
+        """Make a job a candidate; `decides`: one that waits for quota has not decided yet what to do in an outage."""
         model, figures = gate
         charge = Charge(model, self.door.settings.org, figures, job.estimated_tokens, job.output_tokens)
-        return Candidate(job.id, charge, job.waits_for_gate)
+        asked = job.waits_for_gate and not (decides and job.reason == Reason.RATE_LIMITED)
+        return Candidate(job.id, charge, asked)
 
     async def _forget(
         self, group: str, rows: Sequence[tuple[str, float]], ids: Sequence[list[str]], read: Mapping[str, Job | None]
@@ -135,8 +153,19 @@ class Feeder:
 
 
 def _goes(flow: str, view: GateView, alive: Mapping[str, int]) -> bool:
-    tier = flow.partition("|")[0].removesuffix(".batch")
+    if goes_anywhere(flow):
+        return any(alive.values())
+    tier = _tier(flow)
     return bool(alive.get(tier)) and view.held(tier) is None
+
+
+def _tier(flow: str) -> str:
+    return flow.partition("|")[0].removesuffix(".batch")
+
+
+def _queue(job: Job, alive: Mapping[str, int]) -> str:
+    """Name the queue for a job's ticket: its own, or a living one when nobody serves that."""
+    return job.queue if alive.get(_tier(job.queue)) else living(job, alive) or job.queue
 
 
 def _scored(raw: list[Any]) -> list[tuple[str, float]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
 from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
@@ -50,6 +51,7 @@ class Sweeper:
         self.spool, self.upstream = spool, upstream
         self.reconciler = Reconciler(door, runner)
         self.feeder = Feeder(door, runner)
+        self.carrier = Carrier(door, runner)
         self._sweeps_until = 0.0
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
@@ -89,6 +91,7 @@ class Sweeper:
         await self._each(due.leased, self.store.rescue, "job.rescued")
         await self._each(due.deadlines, self.store.expire)
         await self.reconciler.tick()
+        await self.carrier.tick()
 
     async def _feed(self) -> None:
         if asyncio.get_running_loop().time() < self._sweeps_until:

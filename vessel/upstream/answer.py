@@ -25,7 +25,9 @@ def read_success(
 ) -> Outcome:
     """Check a 2xx answer and take its usage; the body is kept exactly as it came.
 
-    `any_model` lets it come in another model's name. An unusable answer whose usage can be read is charged as KNOWN, any other one as UNKNOWN: it was generated.
+    `any_model` lets it come in another model's name.
+
+    An unusable answer whose usage can be read is charged as KNOWN, any other one as UNKNOWN: it was generated.
     """
     rate = rate_headers(headers)
     usage: Usage | None = None

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from dataclasses import replace
 from http import HTTPStatus
+from importlib import import_module
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +80,10 @@ class OpenAIUpstream:
         self._connect_timeout_s = connect_timeout_s
         self._max_response_bytes = max_response_bytes
         self._clients: dict[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = {}
+
+    def load(self) -> bool:
+        """Import the SDK ahead of the first call, as that takes half a second; tells whether it is installed."""
+        return find_spec("openai") is not None and import_module("openai") is not None
 
     async def call(self, model: str, body: dict[str, Any], *, deadline_s: float, attempt: str) -> Outcome:
         """Make one chat completion within `deadline_s`; `attempt` is `job_id/number`.

@@ -54,10 +54,10 @@ def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, 
     Time, entry id and outcome are added by whoever reads the ledger: Redis gives them.
     """
     row: dict[str, Any] = {
-        "model": call.model.id,
+        "model": call.model.served_id,
         "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens, "cached": usage.cached_tokens},
         "cost_usd": "@COST@",
-        "vessel": "groq",
+        "vessel": str(call.model.vessel),
         "job_id": call.job.id,
         "attempt": call.number,
         "request_id": request_id,
@@ -106,7 +106,7 @@ def _failed(call: Call, failure: Failure, *, counted: bool) -> Ending:
     elif failure.charge is Charge.KNOWN and failure.usage is not None:
         cost = cost_usd(call.model, failure.usage)
         cost_nano = nano(cost)
-        booked = ledger_row(call, failure.usage, cost, failure.request_id, estimated=False)
+        booked = ledger_row(call, failure.usage, cost, failure.request_id, estimated=call.model.price_estimated)
         label = FAILED
     row = _ending_row(failure, failure.message, failure.status, counted=counted, cost_nano=cost_nano)
     return Ending(call.number, label, row, booked, call.charge, _given_back(call.charge, failure, cost_nano))

@@ -1,6 +1,7 @@
--- Issue the ticket of a job that waits in the backlog, just ahead of its admission.
+-- Issue the ticket of a job that waits in the backlog, just ahead of its admission: into its queue (`was`) or, where
+-- nobody serves that one, into another.
 -- KEYS: job events parked tickets queue backlog flows groups fed
--- ARGV: id from to queue_name template repr group flow tokens
+-- ARGV: id from to queue_name was template repr group flow tokens
 -- include: record
 -- include: ticket
 -- include: backlog
@@ -10,11 +11,11 @@ if not take_from_backlog(backlog, flows, groups, group, flow, id, tokens) then
   return {'stale', ''}
 end
 local held = redis.call('HMGET', job, 'state', 'gen', 'queue')
-if not among(from, held[1]) or held[3] ~= queue_name then
+if not among(from, held[1]) or held[3] ~= was then
   return {'stale', held[1] or ''}
 end
 local now = now_ms()
-redis.call('HSET', job, 'state', to, 'updated', ms(now))
+redis.call('HSET', job, 'state', to, 'queue', queue_name, 'updated', ms(now))
 redis.call('HDEL', job, 'until')
 redis.call('ZREM', parked, id)
 push_ticket(queue, tickets, template, queue_name, id, held[2], repr, now)

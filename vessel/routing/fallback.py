@@ -25,6 +25,8 @@ LEAST_DELAY_MS = 50
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 500, 20_000
 OUTAGE_BASE_MS = 1_000
 KEY_BASE_MS, KEY_CAP_MS = 10_000, 30_000
+LOOK_AGAIN_MS = 5_000
+"""How long a job sleeps at most for the failover vessel's sake: as often a breaker lets one call look at Groq."""
 
 PATIENCE_MS: Mapping[Priority, int] = {Priority.INTERACTIVE: 2_000, Priority.NORMAL: 10_000, Priority.BATCH: 60_000}
 """How long a job waits for a model's quota before it steps down to the next one; half of it with `fast`."""
@@ -143,16 +145,20 @@ def _fail_over(s: Situation, failure: Failure, otherwise: Decision) -> Decision:
         return otherwise
     if not s.failover_in_ms:
         return replace(otherwise, note=s.failover_note)
-    delay = min(max(LEAST_DELAY_MS, s.failover_in_ms), OUTAGE_CAP_MS[s.policy.priority])
-    return replace(otherwise, delay_ms=delay, timed=True, note=s.failover_note)
+    return replace(otherwise, delay_ms=_look_again_ms(s, s.failover_in_ms), timed=True, note=s.failover_note)
 
 
 def _back(s: Situation, failure: Failure) -> Decision:
     """Wait on the chain after the failover vessel did not serve either: Groq is asked first, then it once more."""
     longest = OUTAGE_CAP_MS[s.policy.priority]
-    delay = max(_grow(OUTAGE_BASE_MS, longest, _tries(s) - 1, 0.5 + s.jitter / 2), min(_asked_ms(failure), longest))
-    hop = _first_usable(s)
-    return _too_late(s, failure, delay) or Park(delay, str(failure.reason), hop, timed=True)
+    grown = _grow(OUTAGE_BASE_MS, longest, _tries(s) - 1, 0.5 + s.jitter / 2)
+    delay = max(grown, _look_again_ms(s, _asked_ms(failure)))
+    return _too_late(s, failure, delay) or Park(delay, str(failure.reason), _first_usable(s), timed=True)
+
+
+def _look_again_ms(s: Situation, wait_ms: int) -> int:
+    """Spread the returns of many jobs, and let none sleep long past the moment when Groq is back."""
+    return max(LEAST_DELAY_MS, int(min(wait_ms, LOOK_AGAIN_MS) * (0.75 + s.jitter / 4)))
 
 
 def _wait_for_quota(s: Situation, failure: Failure) -> Decision:

@@ -31,7 +31,7 @@ class Bench:
     groq: Process
     other: Process
 
-    async def submit(self, prompt: str = "hello", **policy: Any) -> str:
+    async def submit(self, prompt: Any = "hello", **policy: Any) -> str:
         """Create a job of the tier; `on_outage` is failover unless said."""
         door = self.executor.door
         prepared = door.prepare(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vessel.settings import Settings
 
 pytestmark = pytest.mark.redis("valkey")
+SEEING = "qwen/qwen3.8-27b"
 ELSEWHERE = OPENAI_PREFIX + MODEL
 
 
@@ -70,6 +71,14 @@ async def test_an_outage_sends_a_job_to_the_other_vessel(armed: Bench) -> None:
     booked = json.loads(row)
     assert (booked["vessel"], booked["model"], booked["job_id"]) == ("openai", MODEL, job.id)
     assert "estimated" not in booked
+
+
+async def test_a_job_alone_goes_elsewhere_when_groq_cuts_every_call(armed: Bench) -> None:
+    """Its own calls are too few to open a breaker."""
+    armed.groq.ask("outage", {"mode": "refuse_reset"})
+    job = await armed.until(await armed.submit(max_attempts=2), "succeeded", "failed")
+    assert Result(job).vessel == "openai"
+    assert [a.reason for a in job.attempts] == ["connection_lost", "connection_lost", ""]
 
 
 async def test_queue_waits_for_groq(armed: Bench) -> None:
@@ -158,6 +167,27 @@ async def test_a_maintenance_sends_work_elsewhere(armed: Bench) -> None:
     assert armed.groq.calls() == []
     await runner.run(command("DEL", keys.maintenance, parse=int))
     assert Result(await armed.until(waits, "succeeded")).vessel == "groq"
+
+
+@pytest.mark.parametrize("priority", ["normal", "batch"])
+async def test_images_go_where_a_model_takes_them(
+    settings: Settings, redis_url: str, groq: Process, other: Process, priority: str
+) -> None:
+    """To Groq while it serves one, else to the endpoint, without an outage and without being asked for."""
+    image: Any = [
+        {"type": "text", "text": "what is it?"},
+        {"type": "image_url", "image_url": {"url": "https://example.org/cat.png"}},
+    ]
+    asked: dict[str, Any] = {"tier": None, "fallback": "chain", "on_outage": "queue", "priority": priority}
+    async with bench(settings, redis_url, groq, other, tiers=["balanced"], failover_model=SEEING) as seeing:
+        first = await seeing.until(await seeing.submit(image, max_cost_usd="1", **asked), "succeeded")
+        assert (Result(first).vessel, Result(first).model) == ("groq", SEEING)
+        groq.ask("models", {"remove": [SEEING]})
+        assert seeing.executor.sweeper is not None
+        await seeing.executor.sweeper.refresh_models()
+        await seeing.executor._beat()
+        second = await seeing.until(await seeing.submit(image, max_cost_usd="1", **asked), "succeeded")
+        assert (Result(second).vessel, Result(second).model, Result(second).tier) == ("openai", SEEING, "balanced")
 
 
 @pytest.mark.parametrize("priority", ["normal", "batch"])

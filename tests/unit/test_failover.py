@@ -160,7 +160,7 @@ def routed(
 def test_the_failover_is_the_last_hop_and_only_where_asked_for() -> None:
     """The chain before it is the same as without."""
     asked, not_asked = routed(failover=vessel()), routed(failover=vessel(), vessel_policy={})
-    assert asked.hops[-1] == Hop(MINI, asked.tier, "failover")
+    assert asked.hops[-1] == Hop(MINI, asked.tier, f"{MINI} serves in an outage")
     assert asked.hops[:-1] == not_asked.hops
     assert all(vessel_of(hop.model) is Vessel.GROQ for hop in not_asked.hops)
 
@@ -267,6 +267,15 @@ def test_a_failure_is_an_outage_when_the_breaker_says_so(reason: Reason) -> None
     """Alone it may be the job's own."""
     assert decided(reason, outage=True) == Reroute(2, str(reason))
     assert isinstance(decided(reason), Retry)
+
+
+def test_a_job_whose_attempts_are_used_up_by_an_outage_asks_it_last() -> None:
+    """One job alone never opens a breaker; what is the job's own fault ends it as before."""
+    used: dict[str, Any] = {"policy": {"max_attempts": 2}, "counted_attempts": 2}
+    assert decided(Reason.CONNECTION_LOST, **used) == Reroute(2, "connection_lost")
+    assert isinstance(decided(Reason.CONNECTION_LOST, failover=None, **used), Fail)
+    assert isinstance(decided(Reason.TOOL_USE_FAILED, **used), Fail)
+    assert isinstance(decided(Reason.CONNECTION_LOST, deadline_at=NOW, **used), Fail)
 
 
 @pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.OVER_BUDGET, Reason.BAD_REQUEST, Reason.TOO_LARGE])

@@ -26,8 +26,9 @@ def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool) -> No
     for number, source in enumerate(result.sources, 1):
         say(f"[{number}] {source.title} {source.url}" if source.title else f"[{number}] {source.url}")
     usage = result.usage
+    where = "" if result.vessel == "groq" else f" at {result.vessel}"
     note(
-        f"-- {result.model} ({result.tier}), {usage.prompt_tokens} + {usage.completion_tokens} tokens, "
+        f"-- {result.model}{where} ({result.tier}), {usage.prompt_tokens} + {usage.completion_tokens} tokens, "
         f"{usd(result.cost_usd)}, {result.job_id}"
     )
 

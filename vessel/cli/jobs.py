@@ -144,7 +144,8 @@ def waiting_line(waiting: Waiting, now_ms: int) -> str:
 
 
 def _show(job: Job, waiting: Waiting | None, now_ms: int) -> None:
-    served = f"{job.served_model} ({job.served_tier})" if job.served_model else f"{job.model} ({job.tier})"
+    where = ", failed over to openai" if job.served_vessel == "openai" else ""
+    served = f"{job.served_model} ({job.served_tier}{where})" if job.served_model else f"{job.model} ({job.tier})"
     facts = {
         "job": job.id,
         "state": f"{job.state}: {job.message or job.reason}" if job.reason else str(job.state),

@@ -92,7 +92,8 @@ class JobRun:
             return _CANCELLED
         if self.job.deadline_at is not None and self.executor.now_ms() >= self.job.deadline_at:
             return Fail(JobState.EXPIRED, "deadline", "Its deadline passed while it waited. Give a longer deadline.")
-        if self.job.counted_attempts >= self.policy.max_attempts:
+        elsewhere = vessel_of(self.job.current.model) is Vessel.OPENAI and self.hop > 0  # it costs no attempt
+        if self.job.counted_attempts >= self.policy.max_attempts and not elsewhere:
             text = f"All {self.policy.max_attempts} attempts are used up. `vessel job {self.job.id}` lists them."
             return Fail(JobState.FAILED, "attempts_exhausted", text)
         return None

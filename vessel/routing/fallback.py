@@ -47,7 +47,7 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
         case Failure():
             stopped = _stopped(situation, outcome)
             if stopped is not None:
-                return stopped
+                return _last_resort(situation, outcome, stopped)
             cut = outcome.reason is Reason.CANCELLED and outcome.status is None
             if _on_failover(situation) and not cut:
                 return _back(situation, outcome)
@@ -146,6 +146,12 @@ def _fail_over(s: Situation, failure: Failure, otherwise: Decision) -> Decision:
     if not s.failover_in_ms:
         return replace(otherwise, note=s.failover_note)
     return replace(otherwise, delay_ms=_look_again_ms(s, s.failover_in_ms), timed=True, note=s.failover_note)
+
+
+def _last_resort(s: Situation, failure: Failure, stopped: Fail) -> Decision:
+    """Ask the failover vessel before a job fails whose attempts all ended as in an outage, breaker or not."""
+    used_up = stopped.state is JobState.FAILED and failure.reason in _OF_AN_OUTAGE
+    return Reroute(s.failover, str(failure.reason)) if used_up and s.failover is not None else stopped
 
 
 def _back(s: Situation, failure: Failure) -> Decision:

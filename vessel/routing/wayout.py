@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from vessel.routing.needs import Needs
     from vessel.wire import Submission
 
-NOTE = "failover"
-
 
 def unaffordable(policy: Policy, failover: Failover) -> str:
     """Say why a job may not go there for its cost, or nothing: batch work needs a cap, and a price to hold it by."""
@@ -52,7 +50,7 @@ class WayOut:
         dear = unaffordable(self.policy, self.failover)
         if dear:
             self.notes.append(dear.rstrip("."))
-        return [] if alone and dear else [Hop(model.id, tier, NOTE)]
+        return [] if alone and dear else [Hop(model.id, tier, f"{model.id} serves in an outage")]
 
     def only_hop(self, tier: str) -> Hop:
         """Return the hop of a request that nobody else serves; raise UnsupportedContent or ContextLengthExceeded."""
@@ -68,7 +66,7 @@ class WayOut:
         if self._missing(model):
             text = f"The prompt has about {self.tokens} tokens, too many for {model.served_id}. Nothing was sent."
             raise ContextLengthExceeded(text, param="messages")
-        return Hop(model.id, tier, NOTE)
+        return Hop(model.id, tier)
 
     def _missing(self, model: Model) -> str:
         missing = self.needs.missing(model)

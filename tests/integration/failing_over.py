@@ -15,7 +15,7 @@ from vessel.settings import Settings, load_settings
 from vessel.usage.log import entries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from vessel.jobs.model import Job
 
@@ -85,7 +85,9 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(settings: Settings, url: str, groq: Process, other: Process, **more: Any) -> AsyncIterator[Bench]:
+async def bench(
+    settings: Settings, url: str, groq: Process, other: Process, *, tiers: Sequence[str] = TIERS, **more: Any
+) -> AsyncIterator[Bench]:
     """Open a worker of one tier; simulators start afresh."""
     groq.fresh()
     other.fresh()
@@ -99,7 +101,7 @@ async def bench(settings: Settings, url: str, groq: Process, other: Process, **m
         **PRICES,
     }
     made = load_settings({}, **(given | armed | more))
-    executor = await Executor.open(made, redis_url=url, tiers=TIERS, worker="w", slots=10)
+    executor = await Executor.open(made, redis_url=url, tiers=tiers, worker="w", slots=10)
     try:
         yield Bench(executor, groq, other)
     finally:

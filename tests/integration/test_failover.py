@@ -105,7 +105,7 @@ async def test_batch_work_does_not_go_where_the_price_is_not_known(
     settings: Settings, redis_url: str, groq: Process, other: Process
 ) -> None:
     """A cap could not hold there; other work goes, and its cost is marked as estimated."""
-    unknown = {"failover_price_input": None, "failover_price_output": None}
+    unknown: dict[str, Any] = {"failover_price_input": None, "failover_price_output": None}
     async with bench(settings, redis_url, groq, other, **unknown) as unpriced:
         groq.ask("outage", {"mode": "503"})
         batch = await unpriced.submit(priority="batch", max_cost_usd="1")

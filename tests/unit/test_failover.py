@@ -350,3 +350,14 @@ def test_fields_of_groqs_own_are_left_out_with_a_note() -> None:
     assert left == {"model": "m", "messages": [], "seed": 1}
     assert len(notes) == 2
     assert leave_out_groqs({"service_tier": "auto"}, "m") == ({"service_tier": "auto"}, ())
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY.failover))
+def test_the_shipped_prices_are_the_list_prices(name: str) -> None:
+    """A public table of prices says the same."""
+    from genai_prices import Usage as Tokens  # noqa: PLC0415  slow to import
+    from genai_prices import calc_price  # noqa: PLC0415
+
+    listed = calc_price(Tokens(input_tokens=10**6, output_tokens=10**6), model_ref=name, provider_id="openai")
+    prices = REGISTRY.failover[name].prices
+    assert (listed.input_price, listed.output_price) == (prices.input, prices.output)

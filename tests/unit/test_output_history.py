@@ -171,8 +171,8 @@ def called(output: int) -> Call:
     """Build a call with this bound."""
     job = Job(
         id="job_1", tenant="t", state=JobState.RUNNING, generation=1, priority=Priority.NORMAL,
-        hops=(Hop(MODEL.id, "ultra_fast"),), hop=0, tier="ultra_fast", model=MODEL.id, policy={}, reasons=(), body=b"{}",
-        prompt_bytes=2, queue="ultra_fast", estimated_tokens=10, created_at=0, updated_at=0,
+        hops=(Hop(MODEL.id, "ultra_fast"),), hop=0, tier="ultra_fast", model=MODEL.id, policy={}, reasons=(),
+        body=b"{}", prompt_bytes=2, queue="ultra_fast", estimated_tokens=10, created_at=0, updated_at=0,
     )  # fmt: skip
     return Call(job, 1, MODEL, "ultra_fast", "w", 10, output, 0, Charge(MODEL.id, "default", (0,) * 6, 10, output))
 

@@ -94,7 +94,8 @@ for _, name in ipairs(NAMES) do
     end
     local kept = math.min(cap * RESERVED_PART, cost_of(name, reserve.n, reserve.p, reserve.o)) + g.margins[name]
     local needed = math.min(cap, cost + kept) + cost_of(name, ahead.n, ahead.p, ahead.o)
-    local missing = math.ceil((needed - g.levels[name]) * PERIOD[name] / cap)
+    -- Less than a nanosecond is rounding: who has waited as long as it was told goes.
+    local missing = math.ceil((needed - g.levels[name]) * PERIOD[name] / cap - 1e-6)
     if missing > wait then
       wait, which = missing, name
     end

@@ -10,9 +10,10 @@
 -- Headers tell requests per DAY and tokens per MINUTE (groq-facts 1.7). They are as old as the call or as its answer, so
 -- only what is below both what was left after this call's start and what is left now speaks of another program; it is
 -- taken off, once for all calls that were under way (`drift:tpm` counts). With nothing else under way it is believed
--- upwards too. A refusal names one limit exactly; a wait without figures holds the whole model back.
+-- upwards too. What refills while an answer is on its way, for 150 ms at most, is no sign of anybody.
+-- A refusal names one limit exactly; a wait without figures holds the whole model back.
 -- Returns: the model's breaker afterwards, or the provider's where that is the scope.
-local LEAST_DRIFT, DRIFT_PART = 16, 0.001
+local LEAST_DRIFT, DRIFT_PART = 16, 0.0025
 local HELD_AT_MOST_MS = 60000
 local now = now_ms()
 local g = open_gate(gate, configured, now)

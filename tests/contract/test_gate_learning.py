@@ -9,6 +9,8 @@ import pytest
 from tests.contract.world import MODEL, World, charge
 from tests.waiting import wait_until
 from vessel.gate.learn import Started, learn
+from vessel.gate.limiter import NAMES
+from vessel.registry.model import Limits
 from vessel.upstream.outcome import Failure, Outcome, RateHeaders, Reason, Success, Usage
 
 if TYPE_CHECKING:
@@ -63,6 +65,25 @@ def test_a_change_of_plan_keeps_what_is_used(world: World) -> None:
     world.freeze(tpm=1_000)
     tell(world, answered(limit_tokens=16_000), charge(tpm=8_000))
     assert world.level("tpm") == 9_000
+
+
+PLANS = {
+    "free": Limits(**dict.fromkeys(NAMES) | {"rpm": 30, "rpd": 1_000, "tpm": 8_000, "tpd": 200_000}),
+    "developer": Limits(**dict.fromkeys(NAMES) | {"rpm": 1_000, "rpd": 500_000, "tpm": 250_000}),
+}
+
+
+def test_another_plan_is_found_by_its_figures(world: World) -> None:
+    """No header tells requests per minute or tokens per day; those of the plan that was told hold at once."""
+    of = charge(rpm=30, rpd=1_000, tpm=8_000, tpd=200_000)
+    told = answered(limit_requests=500_000, limit_tokens=250_000)
+    world.run(learn(world.gate(), of, told, Started(), PLANS))
+    assert {n: level.capacity for n, level in world.view(of).limits.items()} == {
+        "rpm": 1_000, "rpd": 500_000, "tpm": 250_000,
+    }  # fmt: skip
+    tell(world, refused("rpm", 700, 700), of)
+    world.run(learn(world.gate(), of, told, Started(), PLANS))
+    assert world.view(of).limits["rpm"].capacity == 700
 
 
 def test_requests_per_minute_are_learned_from_a_refusal(world: World) -> None:
@@ -125,6 +146,15 @@ def test_a_wait_holds_all_workers(world: World, asked_s: int) -> None:
     assert (answer.word, answer.limit) == ("wait", "retry-after")
     assert (asked_s - 2) * 1000 < int(answer.detail) <= asked_s * 1000
     assert world.view(of).closed_ms()[0] > 0
+
+
+def test_a_refusal_with_figures_leaves_smaller_calls_alone(world: World) -> None:
+    """The limit is known to the token, so nobody waits who fits into what is left."""
+    world.freeze(tpm=8_000)
+    tell(world, refused("tpm", 8_000, 7_000, retry_after_s=30), charge(1_000, 500, tpm=8_000))
+    assert world.level("tpm") == -500
+    world.freeze(tpm=1_000)  # the refused call has given its charge back
+    assert world.start(world.running(), 1, charge(100, 100, tpm=8_000)).word == "started"
 
 
 def test_a_wait_of_hours_is_the_buckets_to_tell(world: World) -> None:

@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from vessel.gate import tokens, vocabulary
 from vessel.gate.tokens import estimate_tokens, max_prompt_tokens
 from vessel.gate.vocabulary import count, vocabulary_of
+from vessel.registry import Availability
+from vessel.settings import load_settings
+from vessel.submit import Door
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,3 +217,13 @@ def test_the_upper_bound_is_above_the_bytes(text: str) -> None:
 
     assert max_prompt_tokens(len(body)) > len(text.encode("utf-8", "surrogatepass"))
     assert max_prompt_tokens(len(body)) > (count(text, GPT_OSS) or 0)
+
+
+def test_a_routed_request_is_counted_for_the_model_that_serves_it() -> None:
+    """Who names no model is counted by the vocabulary of the one that routing chose."""
+    messages = [{"role": "user", "content": "Donaudampfschifffahrtsgesellschaft " * 50}]
+    door = Door(load_settings({}))
+    all_served = Availability(listed=None, gone=frozenset(), today=date(2026, 11, 27))
+    _, found, estimate = door.plan({"messages": messages}, {"tier": "power"}, availability=all_served)
+    assert estimate == estimate_tokens(messages, found.hops[0].model)
+    assert estimate != estimate_tokens(messages)

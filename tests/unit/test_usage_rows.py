@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -113,6 +114,14 @@ def test_tags_and_their_text_do_not_disturb_the_row() -> None:
 
     assert row["tags"] == tags
     assert row["cost_usd"] == pytest.approx(0.0000165)
+
+
+def test_what_was_put_otherwise_for_a_model_is_in_its_row() -> None:
+    """Whoever looks at the job sees that a fallback model was asked differently; no note, no field."""
+    told = json.loads(attempt_row(replace(call(), notes=("reasoning_effort: high was sent as medium.",))))
+
+    assert told["notes"] == ["reasoning_effort: high was sent as medium."]
+    assert "notes" not in json.loads(attempt_row(call()))
 
 
 def test_only_what_the_job_is_to_blame_for_counts() -> None:

@@ -169,6 +169,9 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int) -> None:
         ]
         columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS", "MESSAGE")
         table(columns, rows, right=("TRY", "MS", "STATUS"))
+        for attempt in job.attempts:
+            for note in attempt.notes:
+                say(f"try {attempt.number}: {note}")
     text = answer_of(job)
     if text is not None:
         say(f"\n{text}")

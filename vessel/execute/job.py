@@ -16,6 +16,7 @@ from vessel.execute.failover import WayOut, way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
 from vessel.gate.learn import Started, learn
+from vessel.gate.limiter import PERIOD_MS
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
 from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, vessel_of
@@ -70,7 +71,14 @@ class JobRun:
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
         self.ended = ending(planned.call, outcome, counted=counted)
-        return await self._follow(self._decide(outcome, counted=counted, outage=outage), outcome, planned.call)
+        decision = self._decide(outcome, counted=counted, outage=outage)
+        return await self._follow(decision, outcome, planned.call, at_gate=self._gate_knows(outcome))
+
+    def _gate_knows(self, outcome: Outcome) -> bool:
+        """Tell whether the gate has learned the limit that refused a call: it knows best when to go on."""
+        if not isinstance(outcome, Failure) or outcome.reason is not Reason.RATE_LIMITED:
+            return False
+        return outcome.limit_name in PERIOD_MS
 
     def _extra(self, call: Call) -> bool:
         """Tell whether a call is one of the failover vessel's in a job that has a chain: it uses up no attempt."""
@@ -128,7 +136,8 @@ class JobRun:
 
         Of a success nobody waits for that: the step that ends the job goes along in the same round trip.
         """
-        told = learn(self.executor.store.gate(self.job, call.charge), call.charge, outcome, started)
+        plans = call.model.limits if call.charge.model == call.model.id else {}
+        told = learn(self.executor.store.gate(self.job, call.charge), call.charge, outcome, started, plans)
         if isinstance(outcome, Success):
             self.executor.tell(told)
             return False

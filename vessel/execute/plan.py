@@ -58,7 +58,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
     if output is None:
         text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
         return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
-    translated = _translated(job, body, model, output)
+    translated, notes = _translated(job, body, model, output)
     worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
     call = Call(
         job=job,
@@ -70,6 +70,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         output_tokens=output,
         worst_nano_usd=worst,
         charge=_charge(executor.settings.org, model, limits, body, job.estimated_tokens, output, worst),
+        notes=notes,
     )
     return Plan(call, translated, _deadline_s(executor, job), kind)
 
@@ -87,7 +88,7 @@ def _model(executor: Executor, wanted: str) -> Model | Failure:
     return executor.registry.model(model_id)
 
 
-def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> dict[str, object]:
+def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> tuple[dict[str, object], tuple[str, ...]]:
     translated, notes = translate(
         body,
         model_id=model.served_id,
@@ -101,7 +102,7 @@ def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> di
         notes += more
     for note in notes:
         log.info("job.translated", job_id=job.id, model=model.id, note=note)
-    return translated
+    return translated, tuple(notes)
 
 
 def _charge(

@@ -215,10 +215,11 @@ class Executor:
         """
         if model in self.availability.gone:
             return
-        log.warning("model.gone", model=model)
         gone = Availability(self.availability.listed, self.availability.gone | {model}, self.availability.today)
         self.availability = gone
-        await self.runner.run(command("HSET", self.keys.models, f"gone:{model}", self.now_ms(), parse=word))
+        first = await self.runner.run(command("HSETNX", self.keys.models, f"gone:{model}", self.now_ms(), parse=int))
+        if first:  # one warning of all workers
+            log.warning("model.gone", model=model)
         if self.sweeper is not None:
             self.sweeper.doubt_models(model)
 

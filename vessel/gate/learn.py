@@ -6,15 +6,20 @@ Requests in the headers are per day, tokens per minute (groq-facts 1.7); the tex
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from vessel.gate.limiter import configured
 from vessel.keyspace.script import Arg, Call, load, word
 from vessel.upstream.outcome import Failure, Reason, Success
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vessel.gate.limiter import Charge
     from vessel.keyspace.names import GateKeys
-    from vessel.upstream.outcome import Outcome
+    from vessel.registry import Limits
+    from vessel.upstream.outcome import Outcome, RateHeaders
 
 _TO_OPEN = {
     Reason.OVER_CAPACITY: 5,
@@ -44,8 +49,17 @@ class Started:
     drift: str = "0"
 
 
-def learn(keys: GateKeys, charge: Charge, outcome: Outcome, started: Started) -> Call[str]:
-    """Tell the gate what an outcome says, before the call is settled; answers the breaker: closed, open or ramp."""
+def learn(
+    keys: GateKeys,
+    charge: Charge,
+    outcome: Outcome,
+    started: Started,
+    plans: Mapping[str, Limits] = MappingProxyType({}),
+) -> Call[str]:
+    """Tell the gate what an outcome says, before the call is settled; answers the breaker: closed, open or ramp.
+
+    `plans` are the model's limits by plan, as the registry knows them: the headers may name another than is set.
+    """
     health, scope, why, to_open = _health(outcome)
     headers = outcome.headers
     args: dict[str, Arg] = {
@@ -61,9 +75,16 @@ def learn(keys: GateKeys, charge: Charge, outcome: Outcome, started: Started) ->
         "level_before": started.level,
         "drift_before": started.drift or "0",
     }
-    args |= _refusal(charge, outcome)
+    args |= _refusal(charge, outcome) | {"plan": _plan(headers, plans)}
     names = {n: getattr(keys, n) for n in ("gate", "inflight", "provider")}
     return load("learn").call(names, args, word)
+
+
+def _plan(headers: RateHeaders, plans: Mapping[str, Limits]) -> str:
+    """Give all limits of the plan whose requests a day and tokens a minute the headers name, "" where none has them."""
+    told = (headers.limit_requests, headers.limit_tokens)
+    found = [limits for limits in plans.values() if (limits.rpd, limits.tpm) == told]
+    return " ".join(map(str, configured(found[0]))) if len(found) == 1 and None not in told else ""
 
 
 def _refusal(charge: Charge, outcome: Outcome) -> dict[str, Arg]:

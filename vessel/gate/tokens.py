@@ -61,6 +61,11 @@ def estimate_tokens(
     return total + (_text(_dump(tools), model) if tools else 0)
 
 
+def counts_exactly(model: str) -> bool:
+    """Tell whether texts for this model are counted by its own vocabulary; loads it where it is installed."""
+    return count("", model) is not None
+
+
 def max_prompt_tokens(body_bytes_len: int) -> int:
     """Return more prompt tokens than a body of that many bytes can have: one per byte, and the template's own.
 

@@ -133,6 +133,8 @@ class Attempt:
     duration_ms: int | None = None
     request_id: str | None = None
     cost_nano_usd: int = 0
+    notes: tuple[str, ...] = ()
+    """What of the request was put otherwise for the model."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row as plain JSON values, times as epoch milliseconds of Redis' clock."""

@@ -96,6 +96,7 @@ def read_attempts(record: Mapping[str, bytes]) -> tuple[Attempt, ...]:
                 tier=row["tier"],
                 worker=row["worker"],
                 started_at=started,
+                notes=tuple(row.get("notes", ())),
                 **({"outcome": label, **json.loads(ending)} if label else {"cost_nano_usd": row["worst_nano_usd"]}),
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, pairs, word
 from vessel.upstream.outcome import Failure
 
 if TYPE_CHECKING:
@@ -27,4 +27,13 @@ async def store_models(upstream: GroqUpstream, runner: AsyncRunner, key: str) ->
     listed = sorted(str(m["id"]) for m in models if m.get("active", True))
     if listed:
         await runner.run(command("HSET", key, "listed", json.dumps(listed), "fetched_at", now, parse=word))
+        await _forget_gone(runner, key, now)
     return tuple(listed)
+
+
+async def _forget_gone(runner: AsyncRunner, key: str, now: int) -> None:
+    """Take out what was seen gone before the list: the list knows better, and the next time is news again."""
+    found = await runner.run(command("HGETALL", key, parse=pairs))
+    old = [name for name, at in found.items() if name.startswith("gone:") and int(at) <= now]
+    if old:
+        await runner.run(command("HDEL", key, *old, parse=word))

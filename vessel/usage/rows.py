@@ -35,6 +35,8 @@ class Call:
     output_tokens: int
     worst_nano_usd: int
     charge: GateCharge
+    notes: tuple[str, ...] = ()
+    """What of the request was put otherwise for this model."""
 
 
 def _dump(row: dict[str, Any]) -> str:
@@ -43,9 +45,9 @@ def _dump(row: dict[str, Any]) -> str:
 
 def attempt_row(call: Call) -> str:
     """Write the write-ahead row of an attempt."""
-    return _dump(
-        {"model": call.model.id, "tier": call.tier, "worker": call.worker, "worst_nano_usd": call.worst_nano_usd}
-    )
+    row: dict[str, Any] = {"model": call.model.id, "tier": call.tier, "worker": call.worker}
+    row["worst_nano_usd"] = call.worst_nano_usd
+    return _dump(row | ({"notes": call.notes} if call.notes else {}))
 
 
 def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, *, estimated: bool) -> str:

@@ -2,7 +2,7 @@
 -- KEYS: gate inflight provider
 -- ARGV: configured health scope why failures_to_open
 -- ARGV: limit_requests remaining_requests limit_tokens remaining_tokens level_before drift_before
--- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms
+-- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms plan
 -- include: record
 -- include: gate
 -- include: breaker
@@ -11,7 +11,8 @@
 -- only what is below both what was left after this call's start and what is left now speaks of another program; it is
 -- taken off, once for all calls that were under way (`drift:tpm` counts). With nothing else under way it is believed
 -- upwards too. What refills while an answer is on its way, for 150 ms at most, is no sign of anybody.
--- A refusal names one limit exactly; a wait without figures holds the whole model back.
+-- `plan` are the six limits of the plan whose figures the headers name, else empty: they are believed when those figures
+-- are news, since no header tells requests per minute or tokens per day. A refusal names one limit exactly; a wait without figures holds the whole model back.
 -- Returns: the model's breaker afterwards, or the provider's where that is the scope.
 local LEAST_DRIFT, DRIFT_PART = 16, 0.0025
 local HELD_AT_MOST_MS = 60000
@@ -32,6 +33,20 @@ local function believe(name, cap)
   g.margins[name] = g.margins[name] or 0
   g.caps[name] = cap
   set('c:' .. name, ms(cap))
+  return true
+end
+
+local function believe_plan()
+  local i = 0
+  for figure in string.gmatch(plan, '%d+') do
+    i = i + 1
+    if figure == '0' then
+      g.caps[NAMES[i]], g.levels[NAMES[i]] = nil, nil
+      set('c:' .. NAMES[i], '0')
+    else
+      believe(NAMES[i], figure)
+    end
+  end
 end
 
 local function compare(name, remaining, before, alone)
@@ -52,8 +67,8 @@ local function compare(name, remaining, before, alone)
 end
 
 local alone = redis.call('ZCARD', inflight) <= 1
-believe('rpd', limit_requests)
-believe('tpm', limit_tokens)
+local requests_are_news, tokens_are_news = believe('rpd', limit_requests), believe('tpm', limit_tokens)
+if requests_are_news or tokens_are_news then believe_plan() end
 if refused_limit == '' then
   compare('tpm', remaining_tokens, level_before, alone)
   compare('rpd', remaining_requests, '', alone)
@@ -67,7 +82,9 @@ elseif PERIOD[refused_limit] and refused_cap ~= '' then
     widen(refused_limit, 2 * math.max(over, g.margins[refused_limit]))
   end
 end
-if tonumber(retry_after_ms) > 0 then
+-- A bucket with exact figures holds such calls by itself, and smaller ones need not wait with them.
+local told = refused_used ~= '' and g.levels[refused_limit] and g.levels[refused_limit] < 0
+if tonumber(retry_after_ms) > 0 and not told then
   local until_ms = now + math.min(HELD_AT_MOST_MS, tonumber(retry_after_ms))
   if until_ms > tonumber(g.has.blocked_until or 0) then
     set('blocked_until', ms(until_ms))

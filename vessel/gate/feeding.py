@@ -62,8 +62,8 @@ def in_fair_order(flows: Iterable[Flow]) -> Iterator[Candidate]:
 class Room:
     """What one model's gate can still be given in this tick."""
 
-    def __init__(self, view: GateView, slots: int) -> None:
-        """Count what is left, and what was promised already."""
+    def __init__(self, view: GateView, slots: int, concurrency: int = 0) -> None:
+        """Count what is left, and what was promised already; `concurrency` bounds the calls under way, 0 means none."""
         self.view = view
         self.left = {
             name: level.left + level.capacity * AHEAD_MS / PERIOD_MS[name] - level.margin
@@ -71,6 +71,8 @@ class Room:
         }
         busy = view.running + view.bookings + view.fed
         self.places = int(min(slots * OUTSTANDING_PART - view.bookings - view.fed, slots * BUSY_PART - busy))
+        if concurrency:
+            self.places = min(self.places, concurrency - busy)
         self.promised = view.fed
         self.deciding = 0
         if self._closed():
@@ -100,10 +102,12 @@ class Room:
             self.promised = 0
         ahead = [sum(part) for part in zip(*self.view.booked[: lane + 1], strict=True)]
         kept = {name: self.view.reserve(name, lane) + _booked(name, ahead) for name in self.left}
-        if any(self.left[name] - kept[name] < cost <= self.view.limits[name].capacity for name, cost in costs.items()):
-            return False
-        for name, cost in costs.items():
-            self.left[name] -= cost
+        too_large = any(cost > self.view.limits[name].capacity for name, cost in costs.items())
+        if not too_large:  # else it is refused, and told so, without using anything up
+            if any(self.left[name] - kept[name] < cost for name, cost in costs.items()):
+                return False
+            for name, cost in costs.items():
+                self.left[name] -= cost
         self.places -= 1
         return True
 

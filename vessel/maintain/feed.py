@@ -16,6 +16,7 @@ from vessel.keyspace.script import command, word
 from vessel.maintain.carry import living
 from vessel.registry import Vessel, resolve, vessel_of
 from vessel.upstream.outcome import Reason
+from vessel.wire import OnOutage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from vessel.gate.view import GateView
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import AsyncRunner
-    from vessel.registry import Availability
+    from vessel.registry import Availability, Limits
     from vessel.submit import Door
 
 LOOKED_AT = 64
 """Jobs of one flow that are read at most in a tick."""
 
-MOST_FLOWS = 200
+MOST_FLOWS = 1000
+RESTS_MS = 5000
 SLOTS_UNKNOWN = 100
 
 
@@ -50,28 +52,26 @@ class Feeder:
             return 0
         calls: list[Any] = [self.door.availability(), self.door.alive(), self.door.slots()]
         availability, alive, slots = await self.runner.run_all(calls)
-        by_model: dict[str, list[tuple[int, str]]] = {}
+        by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
             lane, _, model = group.partition("|")
-            by_model.setdefault(model, []).append((int(lane), group))
+            by_gate.setdefault(self._served(model, availability), []).append((int(lane), group))
         fed = 0
-        for model, lanes in by_model.items():
-            fed += await self._feed(model, lanes, availability, alive, slots or SLOTS_UNKNOWN)
+        for served, lanes in by_gate.items():
+            fed += await self._feed(served, lanes, alive, slots or SLOTS_UNKNOWN)
         return fed
 
-    async def _feed(
-        self, model: str, lanes: list[tuple[int, str]], availability: Availability, alive: Mapping[str, int], slots: int
-    ) -> int:
-        served = self._served(model, availability)
-        figures = self._figures(served)
+    async def _feed(self, served: str, lanes: list[tuple[int, str]], alive: Mapping[str, int], slots: int) -> int:
+        limits = self._limits(served)
+        figures = configured(limits)
         keys = gate_keys(self.keys, self.door.settings.org, served, "*")
         view = await self.runner.run(look(keys, " ".join(map(str, figures))))
-        room = Room(view, slots)
+        room = Room(view, slots, (limits.concurrency if limits else None) or 0)
         jobs: dict[str, Job] = {}
-        found: list[tuple[int, list[Flow]]] = []
+        found: dict[int, list[Flow]] = {}
         for lane, group in lanes:
-            found.append((lane, await self._flows(group, room, view, alive, (served, figures), jobs)))
-        chosen = [jobs[job_id] for job_id in choose(room, found)]
+            found.setdefault(lane, []).extend(await self._flows(group, room, view, alive, (served, figures), jobs))
+        chosen = [jobs[job_id] for job_id in choose(room, list(found.items()))]
         answers = await self.runner.run_all(
             [
                 self.store.feed(job, keys, job.estimated_tokens + job.output_tokens, queue=_queue(job, alive))
@@ -85,10 +85,10 @@ class Feeder:
             return self.door.failover.model.id if self.door.failover else model
         return resolve(self.door.registry, model, availability) or model
 
-    def _figures(self, model: str) -> tuple[int, ...]:
+    def _limits(self, model: str) -> Limits | None:
         failover = self.door.failover
         known = failover.model if failover and failover.model.id == model else self.door.registry.models.get(model)
-        return configured(known.limits.get(self.door.settings.groq_plan) if known else None)
+        return known.limits.get(self.door.settings.groq_plan) if known else None
 
     async def _flows(
         self, group: str, room: Room, view: GateView, alive: Mapping[str, int], gate: tuple[str, tuple[int, ...]],
@@ -116,7 +116,8 @@ class Feeder:
         for (flow, given), some in zip(rows, ids, strict=True):
             held = view.held(_tier(flow)) is not None
             decides = goes_anywhere(flow) and (held or "open" in {view.model.state, view.provider.state})
-            candidates = [self._candidate(jobs[i], gate, decides=decides) for i in some if i in jobs]
+            waiting = [jobs[i] for i in some if i in jobs and not _rests(jobs[i], view.now)]
+            candidates = [self._candidate(job, gate, view, decides=decides) for job in waiting]
             # In a maintenance a job is only to decide that it goes elsewhere.
             flows.append(Flow(given, [c for c in candidates if not (held and c.asked)]))
         return flows
@@ -127,12 +128,12 @@ class Feeder:
         requests = [left for name, left in room.left.items() if name.startswith("r")]
         return int(min([LOOKED_AT, max(1.0, room.places), *(max(0.0, n) + 2 for n in tokens + requests)]))
 
-    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]], *, decides: bool) -> Candidate:
+    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]], view: GateView, *, decides: bool) -> Candidate:
         """Make a job a candidate; `decides`: one that waits for quota has not decided yet what to do in an outage."""
         model, figures = gate
         charge = Charge(model, self.door.settings.org, figures, job.estimated_tokens, job.output_tokens)
-        asked = job.waits_for_gate and not (decides and job.reason == Reason.RATE_LIMITED)
-        return Candidate(job.id, charge, asked)
+        undecided = decides and job.reason == Reason.RATE_LIMITED
+        return Candidate(job.id, charge, not undecided and (job.waits_for_gate or _can_only_wait(job, view)))
 
     async def _forget(
         self, group: str, rows: Sequence[tuple[str, float]], ids: Sequence[list[str]], read: Mapping[str, Job | None]
@@ -157,6 +158,18 @@ def _goes(flow: str, view: GateView, alive: Mapping[str, int]) -> bool:
         return any(alive.values())
     tier = _tier(flow)
     return bool(alive.get(tier)) and view.held(tier) is None
+
+
+def _can_only_wait(job: Job, view: GateView) -> bool:
+    """Tell whether a job has no choice but to wait, so that it needs no ticket to find that out."""
+    if job.policy.get("max_wait") is not None or job.policy.get("on_outage", OnOutage.QUEUE) != OnOutage.QUEUE:
+        return False
+    return job.hop + 1 == len(job.hops) or view.provider.state == "open"
+
+
+def _rests(job: Job, now_ms: int) -> bool:
+    """Tell whether a job was just held by its tenant's spend cap, which is not to be seen in the model's gate."""
+    return job.waits_for_gate and job.reason == Reason.OVER_BUDGET and now_ms - job.updated_at < RESTS_MS
 
 
 def _tier(flow: str) -> str:

@@ -6,7 +6,7 @@ import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vessel.gate.limiter import PERIOD_MS
+from vessel.gate.limiter import PERIOD_MS, cost_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ class Room:
                 self.left[name] -= self.promised * cost
             self.promised = 0
         ahead = [sum(part) for part in zip(*self.view.booked[: lane + 1], strict=True)]
-        kept = {name: self.view.reserve(name, lane) + _booked(name, ahead) for name in self.left}
+        kept = {name: self.view.reserve(name, lane) + cost_of(name, *ahead) for name in self.left}
         too_large = any(cost > self.view.limits[name].capacity for name, cost in costs.items())
         if not too_large:  # else it is refused, and told so, without using anything up
             if any(self.left[name] - kept[name] < cost for name, cost in costs.items()):
@@ -110,11 +110,6 @@ class Room:
                 self.left[name] -= cost
         self.places -= 1
         return True
-
-
-def _booked(name: str, ahead: Sequence[int]) -> int:
-    requests, prompt, output = ahead
-    return {"rpm": requests, "rpd": requests, "itpm": prompt, "otpm": output}.get(name, prompt + output)
 
 
 def choose(room: Room, lanes: Sequence[tuple[int, Sequence[Flow]]]) -> list[str]:

@@ -38,6 +38,11 @@ def items_of(limits: Limits) -> dict[str, RateLimitItem]:
     return {name: _kinds()[name](amount, namespace=name) for name, amount in amounts.items() if amount is not None}
 
 
+def cost_of(name: str, requests: int, prompt: int, output: int) -> int:
+    """Return what so many requests and tokens take from one limit."""
+    return {"rpm": requests, "rpd": requests, "itpm": prompt, "otpm": output}.get(name, prompt + output)
+
+
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What one call takes from the gate of a model: one request, its tokens and, of budgets, its worst case.
@@ -60,8 +65,7 @@ class Charge:
 
     def cost(self, name: str) -> int:
         """Return what it takes from one limit."""
-        costs = {"rpm": 1, "rpd": 1, "itpm": self.prompt_tokens, "otpm": self.output_tokens}
-        return costs.get(name, self.prompt_tokens + self.output_tokens)
+        return cost_of(name, 1, self.prompt_tokens, self.output_tokens)
 
 
 @dataclass(frozen=True, slots=True)

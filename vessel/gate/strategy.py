@@ -18,7 +18,7 @@ from limits.storage import RedisStorage
 from limits.strategies import RateLimiter
 from limits.util import WindowStats
 
-from vessel.gate.limiter import NAMES, PERIOD_MS
+from vessel.gate.limiter import NAMES, PERIOD_MS, cost_of
 from vessel.gate.view import look
 from vessel.keyspace.connect import SyncRunner
 from vessel.keyspace.names import gate_keys
@@ -101,11 +101,6 @@ def _checked(cost: int) -> int:
 def _free(view: GateView, name: str) -> int:
     """Return the largest cost that take.lua takes now."""
     level = view.limits[name]
-    booked = sum(_booked(name, lane) for lane in view.booked)
+    booked = sum(cost_of(name, *lane) for lane in view.booked)
     left = level.left - booked
     return level.capacity if left >= level.capacity else max(0, math.floor(left - level.margin))
-
-
-def _booked(name: str, lane: tuple[int, int, int]) -> int:
-    requests, prompt, output = lane
-    return {"rpm": requests, "rpd": requests, "itpm": prompt, "otpm": output}.get(name, prompt + output)

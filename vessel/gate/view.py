@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vessel.gate.limiter import PERIOD_MS, Charge
+from vessel.gate.limiter import PERIOD_MS, Charge, cost_of
 from vessel.keyspace.script import Call, load, word
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class GateView:
         at, prompt, output = self.interactive
         if lane == 0 or self.now - at >= INTERACTIVE_MS:
             return 0.0
-        calls = RESERVED_CALLS * _cost(name, 1, prompt, output)
+        calls = RESERVED_CALLS * cost_of(name, 1, prompt, output)
         return min(self.limits[name].capacity * RESERVED_PART, calls)
 
     def quota_ms(self, charge: Charge, lane: int) -> tuple[int, str]:
@@ -109,13 +109,9 @@ class GateView:
         ahead = [sum(part) for part in zip(*self.booked[: lane + 1], strict=True)]
         waits = [(0, "")]
         for name, level in self.limits.items():
-            needed = charge.cost(name) + _cost(name, *ahead) + level.margin + self.reserve(name, lane)
+            needed = charge.cost(name) + cost_of(name, *ahead) + level.margin + self.reserve(name, lane)
             waits.append((level.wait_ms(needed), name))
         return max(waits, key=lambda wait: wait[0])
-
-
-def _cost(name: str, requests: float, prompt: float, output: float) -> float:
-    return {"rpm": requests, "rpd": requests, "itpm": prompt, "otpm": output}.get(name, prompt + output)
 
 
 def look(keys: GateKeys, figures: str) -> Call[GateView]:

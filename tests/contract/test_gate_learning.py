@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.world import MODEL, World, charge
+from tests.contract.world import MODEL, World, charge, success
 from tests.waiting import wait_until
 from vessel.gate.learn import Started, learn
-from vessel.gate.limiter import NAMES
+from vessel.gate.limiter import NAMES, GiveBack
 from vessel.registry.model import Limits
 from vessel.upstream.outcome import Failure, Outcome, RateHeaders, Reason, Success, Usage
 
@@ -118,6 +118,28 @@ def test_the_same_foreign_use_is_taken_off_once(world: World) -> None:
     for answer in said:
         tell(world, answered(limit_tokens=8_000, remaining_tokens=4_000), of, Started(answer.limit, answer.why))
     assert world.level("tpm") == 4_000
+
+
+def test_a_burst_that_has_been_settled_is_nobody_elses(world: World) -> None:
+    """An answer that left while many calls were charged and is read when they are settled tells of nobody."""
+    world.freeze(tpm=8_000)
+    of = charge(100, 900, tpm=8_000)
+    helds = [world.running() for _ in range(7)]
+    said = [world.start(held, 1, of) for held in helds]
+    for held in helds[1:]:
+        world.finish(held, success(1, charge=of, back=GiveBack(0, 0, 900)))
+    tell(world, answered(limit_tokens=8_000, remaining_tokens=1_900), of, Started(said[0].limit, said[0].why))
+    assert world.level("tpm") == 8_000 - 1_000 - 600
+    assert world.view(of).limits["tpm"].margin == 0
+
+
+def test_more_than_all_calls_under_way_can_explain_is_believed(world: World) -> None:
+    """What was counted here too high comes back, also while there is always something under way."""
+    world.freeze(tpm=1_000)
+    of = charge(50, 50, tpm=8_000)
+    said = [world.start(world.running(), 1, of) for _ in range(3)]
+    tell(world, answered(limit_tokens=8_000, remaining_tokens=7_000), of, Started(said[0].limit, said[0].why))
+    assert world.level("tpm") == 7_000 - 3 * 2 * 100
 
 
 def test_old_headers_take_nothing_back(world: World) -> None:

@@ -74,6 +74,7 @@ def learn(
         "remaining_tokens": _known(headers.remaining_tokens),
         "level_before": started.level,
         "drift_before": started.drift or "0",
+        "charged": charge.prompt_tokens + charge.output_tokens,
     }
     args |= _refusal(charge, outcome) | {"plan": _plan(headers, plans)}
     names = {n: getattr(keys, n) for n in ("gate", "inflight", "provider")}

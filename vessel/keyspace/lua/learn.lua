@@ -2,20 +2,22 @@
 -- KEYS: gate inflight provider
 -- ARGV: configured health scope why failures_to_open
 -- ARGV: limit_requests remaining_requests limit_tokens remaining_tokens level_before drift_before
--- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms plan
+-- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms plan charged
 -- include: record
 -- include: gate
 -- include: breaker
 -- `health`: good, bad or none; `scope`: model or provider. Figures that are not known are empty.
--- Headers tell requests per DAY and tokens per MINUTE (groq-facts 1.7). They are as old as the call or as its answer, so
--- only what is below both what was left after this call's start and what is left now speaks of another program; it is
--- taken off, once for all calls that were under way (`drift:tpm` counts). With nothing else under way it is believed
--- upwards too. What refills while an answer is on its way, for 150 ms at most, is no sign of anybody.
+-- Headers tell requests per DAY and tokens per MINUTE (groq-facts 1.7), as they were when the answer left. So only what is
+-- below all that was left after this call's start, lately and now speaks of another program; it is taken off, once for all
+-- calls that were under way (`drift:tpm` counts). What refills while an answer is on its way, for 150 ms, is no sign of
+-- anybody. What is left beyond all that the calls under way may have charged is believed upwards.
 -- `plan` are the six limits of the plan whose figures the headers name, else empty: they are believed when those figures
--- are news, since no header tells requests per minute or tokens per day. A refusal names one limit exactly; a wait without figures holds the whole model back.
+-- are news, since no header tells requests per minute or tokens per day.
+-- A refusal names one limit exactly; a wait without figures holds the whole model back.
 -- Returns: the model's breaker afterwards, or the provider's where that is the scope.
 local LEAST_DRIFT, DRIFT_PART = 16, 0.0025
 local HELD_AT_MOST_MS = 60000
+local LARGER_CALLS = 3
 local now = now_ms()
 local g = open_gate(gate, configured, now)
 local more = {'seen', '1'}
@@ -49,29 +51,33 @@ local function believe_plan()
   end
 end
 
-local function compare(name, remaining, before, alone)
+local function compare(name, remaining, before, under_way)
   local level = g.levels[name]
   remaining = tonumber(remaining)
   if not level or not remaining then return end
   local seen = tonumber(g.has['drift:' .. name] or 0)
   local expected = level
-  if before ~= '' then expected = math.min(level, tonumber(before) - (seen - tonumber(drift_before))) end
+  if name == 'tpm' then
+    local _, low, low_before = lows(g)
+    expected = math.min(low, low_before)
+  end
+  if before ~= '' then expected = math.min(expected, tonumber(before) - (seen - tonumber(drift_before))) end
   local gone = expected - remaining
   if gone > math.max(name == 'tpm' and LEAST_DRIFT or 1, g.caps[name] * DRIFT_PART) then
     g.levels[name] = level - gone
     set('drift:' .. name, string.format('%.3f', seen + gone))
     widen(name, 2 * gone)
-  elseif alone and remaining > level then
-    g.levels[name] = math.min(g.caps[name], remaining)
+  elseif remaining - under_way > level then
+    g.levels[name] = math.min(g.caps[name], remaining - under_way)
   end
 end
 
-local alone = redis.call('ZCARD', inflight) <= 1
+local others = math.max(0, redis.call('ZCARD', inflight) - 1)
 local requests_are_news, tokens_are_news = believe('rpd', limit_requests), believe('tpm', limit_tokens)
 if requests_are_news or tokens_are_news then believe_plan() end
 if refused_limit == '' then
-  compare('tpm', remaining_tokens, level_before, alone)
-  compare('rpd', remaining_requests, '', alone)
+  compare('tpm', remaining_tokens, level_before, LARGER_CALLS * others * tonumber(charged))
+  compare('rpd', remaining_requests, '', others)
 elseif PERIOD[refused_limit] and refused_cap ~= '' then
   believe(refused_limit, refused_cap)
   if refused_used ~= '' then

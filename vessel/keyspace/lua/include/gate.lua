@@ -41,6 +41,17 @@ local function open_gate(gate, configured, now)
   return g
 end
 
+-- The lowest level of tokens a minute in this quarter of a second and the one before: what answers that are on their way
+-- may have seen, between the charges of a burst and their settlement.
+local LOW_MS = 250
+
+local function lows(g)
+  local slot, known = math.floor(g.now / LOW_MS), tonumber(g.has.low_slot or -2)
+  local level = g.levels.tpm
+  if slot == known then return slot, math.min(level, tonumber(g.has.low)), tonumber(g.has.low_before) end
+  return slot, level, slot == known + 1 and tonumber(g.has.low) or level
+end
+
 local function save_gate(g, more)
   local fields = more or {}
   fields[#fields + 1], fields[#fields + 2] = 'at', ms(math.max(g.now, tonumber(g.has.at or 0)))
@@ -49,6 +60,12 @@ local function save_gate(g, more)
     fields[#fields + 1], fields[#fields + 2] = 'k:' .. name, ms(g.caps[name])
     if g.margins[name] > 0 or g.has['m:' .. name] then
       fields[#fields + 1], fields[#fields + 2] = 'm:' .. name, string.format('%.3f', g.margins[name])
+    end
+  end
+  if g.levels.tpm then
+    local slot, low, before = lows(g)
+    for _, entry in ipairs({{'low_slot', ms(slot)}, {'low', low}, {'low_before', before}}) do
+      fields[#fields + 1], fields[#fields + 2] = entry[1], entry[2]
     end
   end
   redis.call('HSET', g.key, unpack(fields))

@@ -151,6 +151,8 @@ class Door:
         retry_of: str | None = None,
     ) -> Prepared:
         """Check and route a request; raise InvalidRequest and its kin, never touching Redis."""
+        if "|" in tenant:
+            raise ValueError("a tenant's name holds no bar")
         submission, found, estimate = self.plan(body, policy, availability=availability)
         self._check_cost(submission, found, estimate)
         kept = submission.policy

@@ -176,7 +176,7 @@ def test_maintenance_holds_and_then_resumes(tmp_path: Path) -> None:
 
 
 def test_a_bad_key_pauses_everything_until_it_is_replaced(tmp_path: Path) -> None:
-    """One call finds out, the others are held and say why; a new key in the file is taken without a restart."""
+    """Three calls find out, the others are held and say why; a new key in the file is taken without a restart."""
     key = tmp_path / "key"
     key.write_text(KEY, "utf-8")
     with (
@@ -188,7 +188,7 @@ def test_a_bad_key_pauses_everything_until_it_is_replaced(tmp_path: Path) -> Non
         case = Case(stack, client)
         new = KEY[:-1] + ("x" if KEY[-1] != "x" else "y")
         stack.ask("/_sim/keys", {"revoke": [KEY], "add": [new]})
-        case.submit(requests(1))
+        case.submit(requests(3))
         case.until(lambda: case.gate("br", provider=True) == "open", "the pause")
         assert case.gate("br_why", provider=True) == "unauthorized"
         calls = case.calls()

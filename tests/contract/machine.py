@@ -16,7 +16,7 @@ from tests.contract.promises import Promises
 from tests.contract.shadow import Handle, Shadow
 from tests.contract.world import OTHER_TIER, TIER, UNKNOWN_ROW, World, charge, cut, failure, success
 from tests.waiting import wait_until
-from vessel.jobs.steps import NO_ATTEMPT, ORPHANED, Answer, Ending, Final, Held, Issue, Start, Wait
+from vessel.jobs.steps import NO_ATTEMPT, ORPHANED, Answer, Ending, Feed, Final, Held, Issue, Start, Wait
 from vessel.jobs.store import MAX_KILLS, MAX_LAPSES
 from vessel.keyspace.names import Keys
 from vessel.wire import JobState
@@ -298,7 +298,7 @@ class JobMachine(Promises):
     def feed(self, pick: int, *, repeated: bool) -> None:
         """Give a job its ticket out of the backlog; one that is not there is left alone."""
         shadow, job = self.job(pick)
-        said = self.say(self.world.store.feed(job, self.world.gate(), 3), repeated=repeated).word
+        said = self.say(self.world.store.feed(job, self.world.gate(), Feed(3)), repeated=repeated).word
         assert said == ("done" if shadow.backlog else "stale")
         if said == "done":
             shadow.leave(JobState.QUEUED)

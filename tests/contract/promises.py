@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from tests.contract.world import HOPS, OTHER_TIER, TIER, World
+from vessel.jobs.flows import flow_of, group_of
 from vessel.jobs.record import read_job
 from vessel.jobs.steps import ORPHANED, UNKNOWN
-from vessel.jobs.store import flow_of, group_of
 from vessel.keyspace.script import pairs
 from vessel.wire import JobState, Priority
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.world import DAY_MS, MODEL, OTHER_TIER, TIER, World, charge
+from tests.waiting import wait_until
+from vessel.jobs.flows import group_of
 from vessel.jobs.model import Hop
 from vessel.jobs.steps import NO_ATTEMPT, Issue, Wait
 from vessel.keyspace.script import Arg, load, word
@@ -152,3 +154,40 @@ async def test_two_feeders_issue_one_ticket_each(world: World, feeder: Feeder) -
     await other.tick()
     assert sorted(world.tickets()) == sorted(set(world.tickets()))
     assert len(world.tickets()) == 5
+
+
+async def test_a_model_that_left_the_registry_stops_nobody(world: World, feeder: Feeder) -> None:
+    """One job of it is fed, to be told so by its worker, and the others as ever."""
+    (unknown,) = waiting(world, 1, hops=(Hop("a-model-of-old", TIER),))
+    (known,) = waiting(world, 1)
+    assert await feeder.tick() == 2
+    assert {job_id for job_id, _ in world.tickets()} == {unknown.id, known.id}
+
+
+async def test_a_stepped_down_job_heeds_the_maintenance_of_its_own_tier(world: World, feeder: Feeder) -> None:
+    """Its ticket goes into the queue it came from, but its model's tier is the one that is held."""
+    waiting(world, 1, hops=(Hop(MODEL, OTHER_TIER),))
+    world.client.hset(world.keys.maintenance, f"tier:{OTHER_TIER}", "0 1 racks")
+    assert await feeder.tick() == 0
+    world.client.delete(world.keys.maintenance)
+    assert await feeder.tick() == 1
+
+
+async def test_a_tenant_that_could_not_go_does_not_take_everything_back(world: World, feeder: Feeder) -> None:
+    """After hours without a worker it is a bounded number of tokens behind, and the others go on beside it."""
+    waiting(world, 5, tenant="old")
+    waiting(world, 5, tenant="new")
+    flows = world.keys.flows(group_of(MODEL, Priority.BATCH))
+    world.client.zadd(flows, {f"{TIER}|new": 10**7})
+    world.freeze(rpm=1, tpm=6_000)
+    await feeder.tick()
+    assert world.client.zscore(flows, f"{TIER}|old") == 10**7 - 100_000 + 100
+
+
+async def test_a_job_in_the_backlog_is_looked_at_when_its_max_wait_is_over(world: World) -> None:
+    """It gets its ticket without room at the gate, so that its worker decides what to do."""
+    job = world.queued(issue=Issue.BACKLOG, policy={"max_wait": 0.001})
+    wait_until(lambda: world.run(world.store.due()).parked == (job.id,))
+    assert world.words(world.store.promote(world.job(job.id))) == ["done"]
+    assert world.tickets() == [(job.id, 0)]
+    assert not world.client.exists(world.keys.groups)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 
 UNKNOWN_LIMITS = charge(100, 100)
+_numbers = itertools.count()
 
 
 def answered(**headers: Any) -> Success:
@@ -38,7 +40,8 @@ def refused(name: str, cap: int, used: int | None = None, retry_after_s: float |
 
 def tell(world: World, outcome: Outcome, of: Charge = UNKNOWN_LIMITS, started: Started | None = None) -> str:
     """Tell the gate of an outcome; gives the breaker's state."""
-    return world.run(learn(world.gate(of.model), of, outcome, started or Started()))
+    call_id = f"job_1/{next(_numbers)}"
+    return world.run(learn(world.gate(of.model), of, outcome, started or Started(), call_id=call_id))
 
 
 def test_limits_are_learned_from_headers(world: World) -> None:
@@ -222,12 +225,27 @@ def test_a_request_that_was_refused_for_itself_is_no_outage(world: World) -> Non
     assert opened(world, times=1) == ["closed"]
 
 
-@pytest.mark.parametrize("reason", [Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN, Reason.SPEND_LIMIT])
-def test_a_bad_key_holds_every_model_at_once(world: World, reason: Reason) -> None:
+@pytest.mark.parametrize("reason", [Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.SPEND_LIMIT])
+def test_a_bad_key_holds_every_model(world: World, reason: Reason) -> None:
     """All calls would fail alike, so none is made but one look now and then, whatever the model."""
-    tell(world, failed(reason, status=401))
+    assert opened(world, reason, times=3) == ["closed", "closed", "open"]
     answer = world.start(world.running(), 1, charge(rpd=10**6, model="another"))
     assert (answer.word, answer.limit, answer.why) == ("held", "provider", str(reason))
+
+
+def test_one_workers_old_key_does_not_stop_the_others(world: World) -> None:
+    """Their answers come in between; and a worker without a key says nothing about Groq."""
+    for _ in range(5):
+        assert opened(world, Reason.UNAUTHORIZED, times=2) == ["closed", "closed"]
+        assert opened(world, Reason.NO_KEY, times=3) == ["closed"] * 3
+        tell(world, answered())
+
+
+def test_a_failure_told_twice_counts_once(world: World) -> None:
+    """redis-py may send it again."""
+    for _ in range(9):
+        of, bad = charge(rpd=10**6), failed(Reason.OVER_CAPACITY, status=503)
+        assert world.run(learn(world.gate(), of, bad, Started(), call_id="job_1/1")) == "closed"
 
 
 def test_one_call_at_a_time_looks_whether_it_is_over(world: World) -> None:
@@ -278,7 +296,7 @@ def test_a_relapse_opens_it_again(world: World) -> None:
 
 def test_the_providers_breaker_closes_with_any_answer(world: World) -> None:
     """The key works again: the model that looked shows it for all."""
-    tell(world, failed(Reason.UNAUTHORIZED, status=401))
+    opened(world, Reason.UNAUTHORIZED, times=3)
     age(world, 5_000, provider=True)
     assert world.start(world.running()).detail == "probe"
     tell(world, answered())
@@ -344,6 +362,21 @@ def test_a_spend_cap_holds_what_might_pass_it(world: World, who: str, period: st
     assert (answer.word, answer.limit) == ("held", "budget")
     assert answer.why.endswith(period)
     assert world.client.hget(world.keys.budget(who), f"{period}_nano") == b"60"
+
+
+def test_what_was_reserved_yesterday_does_not_come_back_today(world: World) -> None:
+    """A call over midnight gives its rest back to a day that is over; today's reservations stay whole."""
+    world.client.hset(world.keys.budget("t"), "day_cap", 10_000)
+    of = charge(rpd=10**6, nano_usd=1_000)
+    old, new = world.running(), world.running()
+    world.start(old, 1, of)
+    world.start(new, 1, of)
+    assert world.client.hget(world.keys.budget("t"), "day_nano") == b"2000"
+    world.client.hset(old.keys.job, "at:1", world.now_ms() - 86_400_000)
+    world.finish(old, success(1, charge=of, back=GiveBack(0, 0, 0, 800)))
+    assert world.client.hget(world.keys.budget("t"), "day_nano") == b"2000"
+    world.finish(new, success(1, charge=of, back=GiveBack(0, 0, 0, 800)))
+    assert world.client.hget(world.keys.budget("t"), "day_nano") == b"1200"
 
 
 def test_yesterdays_spending_is_not_todays(world: World) -> None:

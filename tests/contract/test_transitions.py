@@ -9,7 +9,7 @@ import pytest
 from tests.contract.world import DAY_MS, TIER, World, charge, failure, success
 from tests.waiting import wait_until
 from vessel.jobs.model import TRANSITIONS, Job, Verb
-from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Issue
+from vessel.jobs.steps import NO_ATTEMPT, Feed, Final, Held, Issue
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def job_in(world: World, state: JobState, *, backlog: bool = False) -> Job:
     `backlog`: a waiting one waits there, without a ticket.
     """
     if backlog and state is JobState.QUEUED:
-        return world.queued(deadline_ms=1, issue=Issue.BACKLOG)
+        return world.queued(deadline_ms=1, issue=Issue.BACKLOG, policy={"max_wait": 0.001})
     if state is JobState.RUNNING:
         return world.running(lapsed=True, deadline_ms=1).job
     job = world.queued(deadline_ms=1)
@@ -79,7 +79,7 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
         Verb.REQUEUE: lambda: world.requeue(held),
         Verb.RELEASE: lambda: world.run(store.release(held)),
         Verb.PROMOTE: lambda: world.run(store.promote(job)),
-        Verb.FEED: lambda: world.run(store.feed(job, world.gate(), 1)),
+        Verb.FEED: lambda: world.run(store.feed(job, world.gate(), Feed(1))),
         Verb.REISSUE: lambda: world.run(store.reissue(job, job.queue, issued)),
         Verb.RESCUE: lambda: world.run(store.rescue(job)),
         Verb.CANCEL: lambda: world.run(store.cancel(job)),
@@ -92,7 +92,7 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
 @pytest.mark.parametrize("verb", Verb)
 def test_a_verb_acts_from_its_sources_only(world: World, verb: Verb, state: JobState) -> None:
     """From a source a verb leads to one of its targets; from any other state the record stays as it was."""
-    job = job_in(world, state, backlog=verb is Verb.FEED)
+    job = job_in(world, state, backlog=verb is Verb.FEED or (verb, state) == (Verb.PROMOTE, JobState.QUEUED))
     edge = TRANSITIONS[verb]
     before, told = world.record(job), world.events(job)
     if state in edge.sources:

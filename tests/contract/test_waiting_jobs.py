@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.world import DAY_MS, HOUR_MS, OTHER_TIER, TIER, World, charge, cut, success
 from tests.waiting import wait_until
-from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Final
+from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Feed, Final, Wait
 from vessel.keyspace.script import Arg, load, word
 from vessel.wire import JobState
 
@@ -38,9 +38,21 @@ def test_a_parked_job_is_promoted_once_and_fed_once(world: World) -> None:
     wait_until(lambda: world.words(world.store.promote(world.job(job.id))) == ["done"])
     assert world.words(*[world.store.promote(job)] * 2) == ["stale", "stale"]
     assert (world.job(job.id).state, world.tickets()) == (JobState.QUEUED, [(job.id, 0)])
-    assert world.words(*[world.store.feed(job, world.gate(), 5)] * 3) == ["done", "stale", "stale"]
+    assert world.words(*[world.store.feed(job, world.gate(), Feed(5))] * 3) == ["done", "stale", "stale"]
     assert world.tickets() == [(job.id, 0), (job.id, 1)]
     assert world.claim(job, "w/2").generation == 2
+
+
+def test_a_sweep_that_read_an_older_record_promotes_nothing(world: World) -> None:
+    """It stalled, the job went on and waits for another model by now: its place is not that of the old record."""
+    held = world.running()
+    world.park(held)
+    old = world.job(held.job.id)
+    again = world.claim(world.promoted(held.job), "w/2")
+    world.run(world.store.park(again, NO_ATTEMPT, 1, Wait(1, "r")))
+    wait_until(lambda: world.run(world.store.due()).parked)
+    assert world.words(world.store.promote(old)) == ["changed"]
+    assert world.words(world.store.promote(world.job(old.id))) == ["done"]
 
 
 def test_due_names_a_parked_job_when_its_time_has_come(world: World) -> None:

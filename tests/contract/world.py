@@ -13,7 +13,7 @@ from vessel.gate.limiter import NAMES, NOTHING, Charge, GiveBack
 from vessel.gate.view import GateView, look
 from vessel.jobs.model import Hop, Job
 from vessel.jobs.record import NewJob, new_job_id
-from vessel.jobs.steps import NO_ATTEMPT, UNKNOWN, Answer, Ending, Final, Held, Issue, Start, Wait
+from vessel.jobs.steps import NO_ATTEMPT, UNKNOWN, Answer, Ending, Feed, Final, Held, Issue, Start, Wait
 from vessel.jobs.store import JobStore
 from vessel.keyspace.connect import SyncRunner
 from vessel.keyspace.names import GateKeys, Keys, gate_keys
@@ -156,7 +156,7 @@ class World:
 
     def fed(self, job: Job, tokens: int = 0) -> Job:
         """Give a job of the backlog its ticket, if it has none."""
-        self.run(self.store.feed(self.job(job.id), self.gate(), tokens))
+        self.run(self.store.feed(self.job(job.id), self.gate(), Feed(tokens)))
         return self.job(job.id)
 
     def run_next(self, held: Held, attempt: int) -> Held:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vessel.dispatch.queues import queues_of
 from vessel.dispatch.ticket import parse
 from vessel.gate.limiter import Charge
-from vessel.jobs.steps import Ending, Final, Held, Start
+from vessel.jobs.steps import Ending, Feed, Final, Held, Start
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.script import Arg, load, word
 from vessel.submit import Door, redis_url
@@ -121,7 +121,7 @@ class FakeWorker:
             for job_id in client.zrange(name, 0, -1):
                 job = runner.run(self.door.store.peek(job_id.decode()))
                 if job is not None:
-                    runner.run(self.door.store.feed(job, self.door.store.gate(job, None), 1))
+                    runner.run(self.door.store.feed(job, self.door.store.gate(job, None), Feed(1)))
 
     def _begin(self, runner: SyncRunner, job_id: str, generation: int, queue: str) -> None:
         held = runner.run(self.door.store.claim(job_id, generation, queue, "fake/1"))

@@ -18,8 +18,8 @@ from vessel.errors import (
     UnknownModel,
     UnsupportedContent,
 )
+from vessel.jobs.flows import fails_over, flow_of, goes_anywhere
 from vessel.jobs.model import Hop
-from vessel.jobs.store import fails_over, flow_of, goes_anywhere
 from vessel.keyspace.names import Keys, gate_keys
 from vessel.registry import OPENAI_PREFIX, Availability, Failover, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.fallback import LOOK_AGAIN_MS, Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide

@@ -40,6 +40,7 @@ def situation(*, policy: dict[str, Any] | None = None, **changes: Any) -> Situat
         "now_ms": NOW,
         "created_at": NOW - 1_000,
         "jitter": 0.5,
+        "tried": frozenset({"first", "second", "third"}),
     }
     return Situation(policy=Policy.model_validate(policy or {}), **(plain | changes))
 
@@ -213,7 +214,7 @@ def test_uncounted_attempts_end_some_day() -> None:
 
 
 VESSEL_WIDE = (
-    *(Reason.OVER_CAPACITY, Reason.CONNECT_FAILED, Reason.NO_KEY, Reason.UNAUTHORIZED, Reason.FORBIDDEN),
+    *(Reason.OVER_CAPACITY, Reason.CONNECT_FAILED, Reason.NO_KEY, Reason.UNAUTHORIZED),
     *(Reason.SPEND_LIMIT, Reason.MAINTENANCE, Reason.BREAKER_OPEN, Reason.OVER_BUDGET),
 )
 
@@ -222,6 +223,26 @@ VESSEL_WIDE = (
 def test_what_stops_everybody_never_uses_a_job_up(reason: Reason) -> None:
     """An outage, a bad key, maintenance and a spend cap may last for hours; the gate bounds how often they are met."""
     assert not isinstance(decided(reason, counted_attempts=5, uncounted_attempts=10 * MAX_UNCOUNTED), Fail)
+
+
+def test_a_model_that_was_passed_over_is_gone_back_to() -> None:
+    """It was only short of quota then, whichever worker saw it; the lower ones cannot serve this request."""
+    decision = decided(Reason.TOO_LARGE, hop=1, hops=HOPS[:2], tried=frozenset({"second"}))
+    assert isinstance(decision, Park)
+    assert decision.hop == 0
+
+
+def test_one_requests_403_does_not_go_on_for_ever() -> None:
+    """Alone it is the request's own trouble; while the breaker is open it is everybody's."""
+    assert isinstance(decided(Reason.FORBIDDEN, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED), Fail)
+    waits = decided(Reason.FORBIDDEN, counted_attempts=0, uncounted_attempts=MAX_UNCOUNTED, outage=True)
+    assert isinstance(waits, Park)
+
+
+def test_maintenance_without_an_end_ends_no_job() -> None:
+    """It may be lifted before the deadline or max_wait, which the sweep keeps meanwhile."""
+    open_ended = failed(Reason.MAINTENANCE, detail="maintenance", retry_after_s=0)
+    assert isinstance(decide(situation(policy={"max_wait": 5}, deadline_at=NOW + 9_000), open_ended), Park)
 
 
 @pytest.mark.parametrize("reason", [Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST])
@@ -350,7 +371,7 @@ def test_no_decision_breaks_a_promise(
     decision = decide(s, failed(reason, retry_after_s=retry_after_s))
 
     assert not isinstance(decision, Complete)
-    if isinstance(decision, (Retry, Park)):
+    if isinstance(decision, (Retry, Park)) and reason is not Reason.MAINTENANCE:
         assert decision.delay_ms >= 0
         assert s.deadline_at is None or s.now_ms + decision.delay_ms < s.deadline_at
     if isinstance(decision, Reroute):

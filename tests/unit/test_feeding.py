@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vessel.gate.feeding import DECIDE_AT_ONCE, Candidate, Flow, Room, choose, in_fair_order
+from vessel.gate.feeding import DECIDE_AT_ONCE, Candidate, Flow, Lane, Room, choose, in_fair_order
 from vessel.gate.limiter import Charge
 from vessel.gate.view import Breaker, GateView, Level
 
@@ -35,7 +35,7 @@ def view(rpm: float = 600, tpm: float = 60_000, **more: Any) -> GateView:
 
 def chosen(room: Room, *lanes: tuple[int, list[Flow]]) -> list[str]:
     """Choose."""
-    return choose(room, list(lanes))
+    return choose(room, [Lane(number, flows) for number, flows in lanes])
 
 
 def test_no_more_is_fed_than_there_is_quota_for() -> None:
@@ -65,11 +65,10 @@ def test_batch_leaves_the_reserve() -> None:
     assert len(chosen(Room(busy, 1000), (0, [flow("a", 50)]))) == 13
 
 
-def test_slots_bound_what_is_out() -> None:
-    """Half of all slots may hold fed and sleeping jobs, nine tenths jobs at all: interactive work finds a free one."""
-    assert len(chosen(Room(view(), 20), (2, [flow("a", 50)]))) == 10
-    assert len(chosen(Room(view(running=15), 20), (2, [flow("a", 50)]))) == 3
-    assert chosen(Room(view(running=18), 20), (2, [flow("a", 50)])) == []
+def test_places_bound_what_is_out() -> None:
+    """However much quota there is, no more jobs get a ticket than the workers' slots are kept for."""
+    assert len(chosen(Room(view(), 7), (2, [flow("a", 50)]))) == 7
+    assert chosen(Room(view(), -3), (2, [flow("a", 50)])) == []
 
 
 def test_concurrency_bounds_what_is_fed() -> None:
@@ -98,6 +97,28 @@ def test_who_has_a_choice_decides_once() -> None:
     empty = view(rpm=-1_000)
     assert chosen(Room(empty, 1000), (2, [flow("a", 99)])) == []
     assert len(chosen(Room(empty, 1000), (2, [flow("a", 99, asked=False)]))) == DECIDE_AT_ONCE
+
+
+def test_who_has_a_choice_is_heard_behind_one_who_waits() -> None:
+    """A job that may fail over or step down does not wait behind one that can only wait."""
+    mixed = Flow(0, [candidate("waits"), candidate("chooses", asked=False), candidate("waits too")])
+    assert chosen(Room(view(rpm=-1_000), 1000), (2, [mixed])) == ["chooses"]
+    held: dict[str, Any] = {"provider": Breaker("open", "unauthorized", 4_000)}
+    assert chosen(Room(view(**held), 1000), (2, [mixed])) == ["chooses"]
+
+
+def test_a_large_job_goes_when_the_gate_would_let_it() -> None:
+    """A full bucket admits what fits into the limit, whatever is kept clear: it could never have more room."""
+    levels = {"tpm": Level("tpm", 60_000, 60_000, margin=3_000)}
+    full = GateView(now=1_000_000, limits=levels, interactive=(999_000, 1_000, 1_000))
+    assert chosen(Room(full, 1000), (2, [Flow(0, [candidate("large", 59_000)])])) == ["large"]
+
+
+def test_a_lane_that_has_waited_long_gets_one_past_the_others() -> None:
+    """Bookings before it and the reserve do not count for one job of it."""
+    busy = view(rpm=5, interactive=(999_000, 100, 0), booked=((20, 0, 0), (0, 0, 0), (0, 0, 0)))
+    assert choose(Room(busy, 1000), [Lane(2, [flow("a", 9)], waited_ms=4_999)]) == []
+    assert choose(Room(busy, 1000), [Lane(2, [flow("a", 9)], waited_ms=5_000)]) == ["a0"]
 
 
 def test_a_request_above_the_limit_is_fed_to_be_told_so() -> None:

@@ -12,7 +12,7 @@ import pytest
 from vessel.gate.limiter import Charge
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, new_job_id, read_attempts, read_job
-from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Start, Wait
+from vessel.jobs.steps import NO_ATTEMPT, Feed, Final, Held, Start, Wait
 from vessel.jobs.store import LIGHT_FIELDS, JobStore
 from vessel.keyspace.names import TTL_CLASSES, Keys, family, job_keys
 from vessel.wire import TERMINAL, JobState, Priority
@@ -106,7 +106,7 @@ def test_each_verb_hands_its_script_the_sources_of_the_table() -> None:
         Verb.REQUEUE: store().requeue(held, NO_ATTEMPT, 0, "q", reason="", message=""),
         Verb.RELEASE: store().release(held),
         Verb.PROMOTE: store().promote(job),
-        Verb.FEED: store().feed(job, store().gate(job, CHARGE), 1),
+        Verb.FEED: store().feed(job, store().gate(job, CHARGE), Feed(1)),
         Verb.REISSUE: store().reissue(job, "q", 1),
         Verb.RESCUE: store().rescue(job),
         Verb.EXPIRE: store().expire(job),

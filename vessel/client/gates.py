@@ -12,8 +12,8 @@ from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.view import look
+from vessel.jobs.flows import fails_over, flow_of, group_of, parts_of
 from vessel.jobs.steps import LANES
-from vessel.jobs.store import flow_of, group_of
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word
 from vessel.registry import PricedPer, resolve
@@ -68,7 +68,7 @@ class GateInfo:
         """Return how long a limit stays used up for the next job, or for a small one where nobody waits."""
         level = self.view.limits[name]
         one = 1 if name in {"rpm", "rpd"} else self.next_tokens or level.capacity * ADMIT_ONE
-        return level.wait_ms(one + level.margin)
+        return level.wait_ms(min(level.capacity, one + level.margin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,8 @@ def explained(asking: Asking, job: Job) -> Steps[Waiting | None]:
     door = asking.door
     availability, alive = yield from asking.seen(alive=True)
     charge = _charge(door, job, availability)
-    group, flow = group_of(job.model, job.priority), flow_of(job.queue, job.tenant)
+    group = group_of(job.model, job.priority)
+    flow = flow_of(job.queue, job.tenant, anywhere=fails_over(job))
     rank, view, now, *raw = yield Run(
         [
             command("ZRANK", door.keys.backlog(group, flow), job.id, parse=lambda found: found),
@@ -272,7 +273,7 @@ def _count(door: Door, group: str, flow: str) -> Call[int]:
 
 def _flow(group: str, flow: str, jobs: int) -> Flow:
     lane, _, model = group.partition("|")
-    queue, _, tenant = flow.partition("|")
+    queue, tenant = parts_of(flow)
     return Flow(int(lane), model, queue, tenant, jobs)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 from vessel.dispatch.queues import queue_for
 from vessel.errors import Unreachable
 from vessel.execute.admit import CANCELLED, DRAINING, Admission
-from vessel.execute.failover import WayOut, way_out
+from vessel.execute.failover import way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
 from vessel.gate.learn import Started, learn
@@ -137,7 +137,8 @@ class JobRun:
         Of a success nobody waits for that: the step that ends the job goes along in the same round trip.
         """
         plans = call.model.limits if call.charge.model == call.model.id else {}
-        told = learn(self.executor.store.gate(self.job, call.charge), call.charge, outcome, started, plans)
+        told = learn(self.executor.store.gate(self.job, call.charge), call.charge, outcome, started, plans,
+                     call_id=f"{self.job.id}/{call.number}")  # fmt: skip
         if isinstance(outcome, Success):
             self.executor.tell(told)
             return False
@@ -158,12 +159,14 @@ class JobRun:
         return frozenset(attempt.model for attempt in self.job.attempts if attempt.reason in sizes)
 
     def _decide(self, outcome: Outcome, *, counted: bool = False, outage: bool = False) -> Decision:
+        if isinstance(outcome, Success):
+            return Complete()
         number = len(self.job.attempts)
         before = self.job.counted_attempts
         here = sum(1 for a in self.job.attempts if a.counted and a.tier == self.job.hops[self.hop].tier)
         if self.ended.number:
             number, before, here = number + 1, before + counted, here + counted
-        way = way_out(self.executor, self.job, self.policy) if isinstance(outcome, Failure) else WayOut()
+        way = way_out(self.executor, self.job, self.policy)
         return decide(
             Situation(
                 hops=self.job.hops,
@@ -179,6 +182,7 @@ class JobRun:
                 outage=outage,
                 wait_ms=self.executor.wait_ms(self.job.hops),
                 created_at=self.job.created_at,
+                tried=frozenset(attempt.model for attempt in self.job.attempts),
                 failover=way.hop,
                 failover_note=way.note,
                 failover_in_ms=way.in_ms,

@@ -90,7 +90,14 @@ class Spool:
                 path.replace(path.with_suffix(".broken"))
                 log.error("spool.broken", file=path.name)  # noqa: TRY400  a traceback could hold the answer
                 continue
-            await runner.run(call)
+            try:
+                await runner.run(call)
+            except Unreachable:
+                raise
+            except Exception as error:  # noqa: BLE001  one file's trouble must not stand before the others
+                path.replace(path.with_suffix(".broken"))
+                log.error("spool.refused", file=path.name, error=type(error).__name__)  # noqa: TRY400  no texts
+                continue
             path.unlink(missing_ok=True)
             taken += 1
             log.info("spool.replayed", file=path.name)

@@ -82,7 +82,8 @@ def _model(executor: Executor, wanted: str) -> Model | Failure:
             return executor.door.failover.model
         text = "No failover model is set at this worker, so nothing was sent. Set VESSEL_FAILOVER_MODEL there."
         return Failure(wanted, Reason.NO_KEY, text)
-    model_id = resolve(executor.registry, wanted, executor.availability)
+    known = wanted in executor.registry.models  # the job may have been made with another registry
+    model_id = resolve(executor.registry, wanted, executor.availability) if known else None
     if model_id is None:
         return Failure(wanted, Reason.MODEL_GONE, f"{wanted} is not served any more and has no successor.")
     return executor.registry.model(model_id)

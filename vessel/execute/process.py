@@ -61,7 +61,6 @@ class Executor:
         self.alive: dict[str, int] = {}
         self.draining = False
         self._sleepers: dict[str, asyncio.Event] = {}
-        self._telling: set[asyncio.Task[None]] = set()
         self._outages: dict[str, float] = {}
         self.channel = self.keys.wake(worker)
         self.slots = slots
@@ -140,14 +139,8 @@ class Executor:
         return self.draining
 
     def tell(self, call: Call[Any]) -> None:
-        """Send a call whose answer nobody needs; without Redis it is lost."""
-        task = asyncio.ensure_future(self._told(call))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
-
-    async def _told(self, call: Call[Any]) -> None:
-        with suppress(VesselError):
-            await self.runner.run(call)
+        """Send a call whose answer nobody needs, before those that follow; without Redis it is lost."""
+        self.runner.post(call).add_done_callback(_unheard)
 
     async def close(self) -> None:
         """Stop the background work and close connections; jobs still held go back through their lease."""
@@ -177,11 +170,12 @@ class Executor:
 
     def unavailable(self, hops: Sequence[Hop]) -> frozenset[str]:
         """Name the models of a chain that nothing serves any more, and the failover's, to which no step down leads."""
-        return frozenset(
-            hop.model
-            for hop in hops
-            if vessel_of(hop.model) is Vessel.OPENAI or resolve(self.registry, hop.model, self.availability) is None
-        )
+        return frozenset(hop.model for hop in hops if self._unserved(hop.model))
+
+    def _unserved(self, model: str) -> bool:
+        if vessel_of(model) is Vessel.OPENAI or model not in self.registry.models:  # made with another registry
+            return True
+        return resolve(self.registry, model, self.availability) is None
 
     @property
     def failover_model(self) -> str:
@@ -264,3 +258,9 @@ class Executor:
         for run, answer in zip(runs, answers, strict=True):
             if answer == "cancel":
                 run.cancel()
+
+
+def _unheard(told: asyncio.Future[Any]) -> None:
+    """Take note of an error that nobody waits for, so that the loop does not report it."""
+    if not told.cancelled():
+        told.exception()

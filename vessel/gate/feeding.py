@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vessel.gate.limiter import PERIOD_MS, cost_of
+from vessel.gate.limiter import PERIOD_MS
+from vessel.routing.fallback import PATIENCE_MS as PATIENCE
+from vessel.wire import Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -17,12 +20,12 @@ if TYPE_CHECKING:
 AHEAD_MS = 300
 """How far ahead of its admission a job gets its ticket: as long as batch work may book (execute.admit), and a tick."""
 
-PATIENCE_MS = (2_000, 10_000, 60_000)
+PATIENCE_MS = tuple(PATIENCE[priority] for priority in (Priority.INTERACTIVE, Priority.NORMAL, Priority.BATCH))
 """By lane: a job that would wait longer is given its ticket once, to decide whether it steps down."""
 
 DECIDE_AT_ONCE = 16
-OUTSTANDING_PART, BUSY_PART = 0.5, 0.9
-"""Parts of all slots: for fed and sleeping jobs, and for jobs at all, so that interactive work finds a free one."""
+AGED_MS = (0, 2_000, 5_000)
+"""By lane: how long it waits without a start before it goes as if it were the first (start.lua)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +65,17 @@ def in_fair_order(flows: Iterable[Flow]) -> Iterator[Candidate]:
 class Room:
     """What one model's gate can still be given in this tick."""
 
-    def __init__(self, view: GateView, slots: int, concurrency: int = 0) -> None:
-        """Count what is left, and what was promised already; `concurrency` bounds the calls under way, 0 means none."""
+    def __init__(self, view: GateView, places: int, concurrency: int = 0) -> None:
+        """Count what is left, and what was promised already.
+
+        `places`: how many more jobs may hold a ticket or a slot. `concurrency` bounds the calls under way; 0: no bound.
+        """
         self.view = view
         self.left = {
-            name: level.left + level.capacity * AHEAD_MS / PERIOD_MS[name] - level.margin
-            for name, level in view.limits.items()
+            name: level.left + level.capacity * AHEAD_MS / PERIOD_MS[name] for name, level in view.limits.items()
         }
         busy = view.running + view.bookings + view.fed
-        self.places = int(min(slots * OUTSTANDING_PART - view.bookings - view.fed, slots * BUSY_PART - busy))
-        if concurrency:
-            self.places = min(self.places, concurrency - busy)
+        self.places = min(places, concurrency - busy) if concurrency else places
         self.promised = view.fed
         self.deciding = 0
         if self._closed():
@@ -87,37 +90,63 @@ class Room:
     def _closed(self) -> bool:
         return self.view.closed_ms()[0] > AHEAD_MS
 
-    def take(self, candidate: Candidate, lane: int) -> bool:
-        """Take a job in, if there is room for it; else only to decide what it does."""
-        wait, _ = self.view.quota_ms(candidate.charge, lane)
-        if not candidate.asked and (wait > PATIENCE_MS[lane] or self._closed()) and self.deciding < DECIDE_AT_ONCE:
-            self.deciding += 1
-            return True
+    def decides(self, candidate: Candidate, lane: int) -> bool:
+        """Take a job in that is only to decide what it does, as it would wait for long; a few in a tick."""
+        if candidate.asked or self.deciding >= DECIDE_AT_ONCE:
+            return False
+        if not self._closed() and self.view.quota_ms(candidate.charge, lane)[0] <= PATIENCE_MS[lane]:
+            return False
+        self.deciding += 1
+        return True
+
+    def take(self, candidate: Candidate, lane: int, *, aged: bool = False) -> bool:
+        """Take a job in that the gate has room for; one above a limit too, to be told so."""
         if self.places <= 0:
             return False
-        costs = {name: candidate.charge.cost(name) for name in self.left}
+        charge = candidate.charge
         if self.promised:  # jobs that have a ticket and have not asked yet: taken to be of this size
-            for name, cost in costs.items():
-                self.left[name] -= self.promised * cost
+            for name in self.left:
+                self.left[name] -= self.promised * charge.cost(name)
             self.promised = 0
-        ahead = [sum(part) for part in zip(*self.view.booked[: lane + 1], strict=True)]
-        kept = {name: self.view.reserve(name, lane) + cost_of(name, *ahead) for name in self.left}
-        too_large = any(cost > self.view.limits[name].capacity for name, cost in costs.items())
-        if not too_large:  # else it is refused, and told so, without using anything up
-            if any(self.left[name] - kept[name] < cost for name, cost in costs.items()):
+        needed = {name: self.view.needed(name, charge, lane, aged=aged) for name in self.left}
+        if math.inf not in needed.values():
+            if any(self.left[name] < amount for name, amount in needed.items()):
                 return False
-            for name, cost in costs.items():
-                self.left[name] -= cost
+            for name in self.left:
+                self.left[name] -= charge.cost(name)
         self.places -= 1
         return True
 
 
-def choose(room: Room, lanes: Sequence[tuple[int, Sequence[Flow]]]) -> list[str]:
-    """Choose the jobs that get a ticket now, lanes in order; a lane's first job without room ends the lane."""
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane's flows at one gate; `waited_ms`: for how long none of its jobs has started there although some wait."""
+
+    number: int
+    flows: Sequence[Flow]
+    waited_ms: int = 0
+
+    @property
+    def aged(self) -> bool:
+        """Tell whether it has waited so long that it goes as if it were the first (start.lua)."""
+        return self.number > 0 and self.waited_ms >= AGED_MS[self.number]
+
+
+def choose(room: Room, lanes: Sequence[Lane]) -> list[str]:
+    """Choose the jobs that get a ticket now, lanes in order.
+
+    A lane's first job without room ends its turn; those behind it are let out only to decide. Of a lane that has waited
+    long one job may go past the others.
+    """
     chosen: list[str] = []
-    for lane, flows in sorted(lanes, key=lambda entry: entry[0]):
-        for candidate in in_fair_order(flows):
-            if not room.take(candidate, lane):
-                break
-            chosen.append(candidate.id)
+    for lane in sorted(lanes, key=lambda entry: entry.number):
+        full, aged = False, lane.aged
+        for candidate in in_fair_order(lane.flows):
+            if room.decides(candidate, lane.number):
+                chosen.append(candidate.id)
+            elif not full and room.take(candidate, lane.number, aged=aged):
+                chosen.append(candidate.id)
+                aged = False
+            else:
+                full = True
     return chosen

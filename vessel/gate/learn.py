@@ -27,17 +27,14 @@ _TO_OPEN = {
     Reason.TIMEOUT: 5,
     Reason.CONNECTION_LOST: 5,
     Reason.CONNECT_FAILED: 3,
-    Reason.UNAUTHORIZED: 1,
-    Reason.NO_KEY: 1,
-    Reason.FORBIDDEN: 1,
-    Reason.SPEND_LIMIT: 1,
+    Reason.UNAUTHORIZED: 3,
+    Reason.FORBIDDEN: 3,
+    Reason.SPEND_LIMIT: 3,
 }
-"""Failures in a row, without an answer in between, that open a breaker; a bad key at once: all would fail alike."""
+"""Failures in a row that open a breaker, with no answer in between: one worker's old key must not stop all."""
 
-_OF_ALL_MODELS = frozenset(
-    {Reason.CONNECT_FAILED, Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN, Reason.SPEND_LIMIT}
-)
-_SAYS_NOTHING = frozenset({Reason.CANCELLED, Reason.RESPONSE_TOO_LARGE, Reason.PROTOCOL_ERROR})
+_OF_ALL_MODELS = frozenset({Reason.CONNECT_FAILED, Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.SPEND_LIMIT})
+_SAYS_NOTHING = frozenset({Reason.CANCELLED, Reason.RESPONSE_TOO_LARGE, Reason.PROTOCOL_ERROR, Reason.NO_KEY})
 _FLEX_CAPACITY = 498
 
 
@@ -55,15 +52,19 @@ def learn(
     outcome: Outcome,
     started: Started,
     plans: Mapping[str, Limits] = MappingProxyType({}),
+    *,
+    call_id: str = "",
 ) -> Call[str]:
     """Tell the gate what an outcome says, before the call is settled; answers the breaker: closed, open or ramp.
 
     `plans` are the model's limits by plan, as the registry knows them: the headers may name another than is set.
+    Telling the failure of a call twice counts once.
     """
     health, scope, why, to_open = _health(outcome)
     headers = outcome.headers
     args: dict[str, Arg] = {
         "configured": charge.figures,
+        "call": call_id,
         "health": health,
         "scope": scope,
         "why": why,

@@ -33,7 +33,7 @@ class Level:
 
     def wait_ms(self, needed: float) -> int:
         """Return how long until so much is left; 0 when it is."""
-        missing = min(needed, self.capacity) - self.left
+        missing = needed - self.left
         return max(0, math.ceil(missing * PERIOD_MS[self.name] / self.capacity))
 
     @property
@@ -104,13 +104,25 @@ class GateView:
         calls = RESERVED_CALLS * cost_of(name, 1, prompt, output)
         return min(self.limits[name].capacity * RESERVED_PART, calls)
 
+    def needed(self, name: str, charge: Charge, lane: int, *, aged: bool = False) -> float:
+        """Return what must be left of a limit for a call to start, as start.lua reckons; infinite above the limit.
+
+        `aged`: its lane has waited so long that it goes as if it were the first.
+        """
+        cost, capacity = charge.cost(name), self.limits[name].capacity
+        if cost > capacity:
+            return math.inf
+        kept = self.limits[name].margin + (0.0 if aged else self.reserve(name, lane))
+        ahead = 0 if aged else cost_of(name, *(sum(part) for part in zip(*self.booked[: lane + 1], strict=True)))
+        return min(capacity, cost + kept) + ahead
+
     def quota_ms(self, charge: Charge, lane: int) -> tuple[int, str]:
-        """Return how long a call would wait for quota now, and for which limit."""
-        ahead = [sum(part) for part in zip(*self.booked[: lane + 1], strict=True)]
+        """Return how long a call would wait for quota now, and for which limit; 0 for one that is above a limit."""
         waits = [(0, "")]
         for name, level in self.limits.items():
-            needed = charge.cost(name) + cost_of(name, *ahead) + level.margin + self.reserve(name, lane)
-            waits.append((level.wait_ms(needed), name))
+            needed = self.needed(name, charge, lane)
+            if needed != math.inf:
+                waits.append((level.wait_ms(needed), name))
         return max(waits, key=lambda wait: wait[0])
 
 

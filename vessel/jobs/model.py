@@ -85,7 +85,7 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.PARK: _edge([_RUNNING], [_PARKED], "waits for quota, breaker, maintenance or retry-after"),
     Verb.REQUEUE: _edge([_RUNNING], [_QUEUED], "a fallback hop to the next tier's queue"),
     Verb.RELEASE: _edge([_RUNNING], [_QUEUED], "given back before its start, no attempt used"),
-    Verb.PROMOTE: _edge([_PARKED], [_QUEUED], "its time has come; the backlog feeds it in its turn"),
+    Verb.PROMOTE: _edge(_WAITING, [_QUEUED], "its time has come; the backlog feeds it in its turn"),
     Verb.FEED: _edge(_WAITING, [_QUEUED], "its ticket, out of the backlog, just ahead of its admission"),
     Verb.REISSUE: _edge([_QUEUED], [_QUEUED], "its ticket was lost; the generation grows"),
     Verb.RESCUE: _edge(

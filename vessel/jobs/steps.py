@@ -106,6 +106,20 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """How a job gets its ticket out of the backlog: the tokens it counts in its flow's share, and where it goes.
+
+    `least`: what its flow counts as given so far at least. `queue`: another than its own, which nobody serves.
+    `waited_ms`: how long nobody of its lane has started at that gate, 0 where it is not known to wait.
+    """
+
+    tokens: int
+    least: float = 0.0
+    queue: str = ""
+    waited_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Due:
     """What a sweep should look at."""
 

@@ -5,12 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vessel.jobs.flows import fails_over, flow_of, group_of
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
-from vessel.jobs.steps import LANES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Due, Ending, Final, Held, Issue, Start, Wait
+from vessel.jobs.steps import (
+    LANES,
+    NO_ATTEMPT,
+    ORPHANED,
+    UNKNOWN,
+    Answer,
+    Due,
+    Ending,
+    Feed,
+    Final,
+    Held,
+    Issue,
+    Start,
+    Wait,
+)
 from vessel.keyspace.names import GateKeys, JobKeys, Keys, gate_keys, job_keys
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
-from vessel.wire import JobState, OnOutage, Priority
+from vessel.wire import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,33 +71,6 @@ def _named(*keys: JobKeys | GateKeys) -> dict[str, str]:
     return {name: getattr(some, name) for some in keys for name in some.__slots__}
 
 
-def group_of(job_or_hop_model: str, priority: Priority) -> str:
-    """Name the backlog's group: jobs of one lane that wait for one model."""
-    return f"{LANES[priority]}|{job_or_hop_model}"
-
-
-_ANYWHERE = "|failover"
-
-
-def flow_of(queue: str, tenant: str, *, anywhere: bool = False) -> str:
-    """Name a flow of a group: the jobs of one tenant whose tickets go into one queue.
-
-    Those that an outage sends elsewhere (`anywhere`) have a flow of their own, as they go on where others are held.
-    """
-    return f"{queue}|{tenant}{_ANYWHERE if anywhere else ''}"
-
-
-def goes_anywhere(flow: str) -> bool:
-    """Tell whether the jobs of a flow go on elsewhere in an outage."""
-    return flow.endswith(_ANYWHERE)
-
-
-def fails_over(job: Job | NewJob) -> bool:
-    """Tell whether a job goes on elsewhere in an outage; batch work only with a cost cap."""
-    capped = job.priority is not Priority.BATCH or job.policy.get("max_cost_usd") is not None
-    return capped and job.policy.get("on_outage") == OnOutage.FAILOVER
-
-
 @dataclass(frozen=True, slots=True)
 class JobStore:
     """Build the calls that change jobs. `template` is the Celery envelope; times are milliseconds."""
@@ -124,6 +112,7 @@ class JobStore:
             "queue_name": queue,
             "repr": _repr(new.hops[0]),
             "deadline_ms": new.deadline_ms,
+            "look_ms": int(float(new.policy.get("max_wait") or 0) * 1000),
             "to": JobState.QUEUED,
             "group": group_of(new.hops[0].model, new.priority),
             "flow": flow_of(queue, new.tenant, anywhere=fails_over(new)),
@@ -277,19 +266,23 @@ class JobStore:
 
     def promote(self, job: Job) -> Call[Answer]:
         """Promote a parked job that is due."""
-        args = self._ticket(job, Verb.PROMOTE) | self._waits_in(job) | {"to": JobState.QUEUED}
+        args = self._ticket(job, Verb.PROMOTE) | self._waits_in(job) | {"to": JobState.QUEUED, "model": job.model}
         return load("promote").call(_named(self.of(job)), args, _answer)
 
-    def feed(self, job: Job, gate: GateKeys, tokens: int, *, queue: str = "") -> Call[Answer]:
-        """Feed a job out of the backlog: its ticket is issued, and its flow has had so many tokens more.
-
-        `queue` is the one that gets the ticket, where nobody serves the job's own.
-        """
-        args = self._ticket(job, Verb.FEED) | self._waits_in(job) | {"to": JobState.QUEUED, "tokens": tokens}
-        args |= {"queue_name": queue or job.queue, "was": job.queue}
+    def feed(self, job: Job, gate: GateKeys, feed: Feed) -> Call[Answer]:
+        """Feed a job out of the backlog: its ticket is issued, and its flow has had so many tokens more."""
+        queue = feed.queue
+        args = self._ticket(job, Verb.FEED) | self._waits_in(job) | {"to": JobState.QUEUED, "tokens": feed.tokens}
+        args |= {"queue_name": queue or job.queue, "was": job.queue, "least": feed.least}
+        args |= {"lane": LANES[job.priority], "waited_ms": feed.waited_ms}
         issued = job_keys(self.keys, job.id, queue=queue or job.queue)
         names = _named(self.of(job), gate) | {"queue": issued.queue, "tickets": issued.tickets}
         return load("feed").call(names, args, _answer)
+
+    def forget(self, job_id: str, group: str, flow: str) -> Call[int]:
+        """Forget a job of the backlog whose record has gone."""
+        names = {"backlog": self.keys.backlog(group, flow), "flows": self.keys.flows(group), "groups": self.keys.groups}
+        return load("forget").call(names, {"id": job_id, "group": group, "flow": flow}, int)
 
     def carry(self, job: Job, queue: str) -> Call[Answer]:
         """Carry a job whose ticket waits in a queue that nobody serves over to another one."""

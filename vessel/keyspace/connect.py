@@ -133,13 +133,17 @@ class AsyncRunner:
 
     async def run(self, call: Call[T]) -> T:
         """Run one call. Raises RedisUnreachable or RedisRefused."""
+        return call.parse(await self.post(call))
+
+    def post(self, call: Call[Any]) -> asyncio.Future[Any]:
+        """Send a call before all that are made after it; the future gives what Redis answered, unparsed."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
         if not self._kicked:
             self._kicked = True
             loop.call_soon(self._kick)
-        return call.parse(await future)
+        return future
 
     async def run_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run calls together; raise the first error."""

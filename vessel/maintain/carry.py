@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vessel.dispatch.queues import queue_for, queues_of
-from vessel.jobs.store import fails_over
+from vessel.jobs.flows import fails_over
 from vessel.keyspace.script import command, word
 from vessel.observe.logs import get_logger
 
@@ -44,15 +44,9 @@ class Carrier:
             self._staying.clear()
             return 0
         queues = queues_of(dead)
-        found = await self.runner.run_all(
-            [
-                command("ZRANGE", self.keys.tickets(queue), 0, AT_ONCE - 1, parse=lambda raw: [word(i) for i in raw])
-                for queue in queues
-            ]
-        )
-        waiting = {job_id for ids in found for job_id in ids}
+        waiting = {job_id for queue in queues for job_id in await self._tickets(queue)}
         self._staying &= waiting
-        new = sorted(waiting - self._staying)
+        new = sorted(waiting - self._staying)[:AT_ONCE]
         jobs = [job for job in await self.runner.run_all([self.store.peek(job_id) for job_id in new]) if job]
         self._staying |= {job.id for job in jobs if not fails_over(job)}
         going = [(job, living(job, alive)) for job in jobs if fails_over(job) and job.queue in queues]
@@ -61,3 +55,8 @@ class Carrier:
         if carried:
             log.warning("tickets.carried", count=carried, tiers=dead)
         return carried
+
+    async def _tickets(self, queue: str) -> list[str]:
+        return await self.runner.run(
+            command("ZRANGE", self.keys.tickets(queue), 0, -1, parse=lambda raw: [word(i) for i in raw])
+        )

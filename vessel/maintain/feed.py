@@ -5,15 +5,21 @@ One process at a time does it; should two, a job is taken out of the backlog by 
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vessel.gate.feeding import Candidate, Flow, Room, choose
+from vessel.dispatch.queues import queues_of
+from vessel.errors import Unreachable
+from vessel.gate.feeding import Candidate, Flow, Lane, Room, choose
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.view import look
-from vessel.jobs.store import goes_anywhere
+from vessel.jobs.flows import goes_anywhere
+from vessel.jobs.steps import Feed
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import command, word
 from vessel.maintain.carry import living
+from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, resolve, vessel_of
 from vessel.upstream.outcome import Reason
 from vessel.wire import OnOutage
@@ -27,21 +33,48 @@ if TYPE_CHECKING:
     from vessel.registry import Availability, Limits
     from vessel.submit import Door
 
-LOOKED_AT = 64
-"""Jobs of one flow that are read at most in a tick."""
+LOOKED_AT, LOOKED_AT_LEAST = 64, 16
+"""Jobs of one flow that are read in a tick."""
 
 MOST_FLOWS = 1000
+CATCH_UP_TOKENS = 100_000
+"""How far a flow that could not go stays behind the others at most (include/backlog.lua has the same for new ones)."""
+
 RESTS_MS = 5000
 SLOTS_UNKNOWN = 100
+TICKETS_PART, BUSY_PART = 0.5, 0.9
+"""Parts of all slots, for jobs with a ticket and for all: so that interactive work finds a free one."""
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One gate in this tick: the model behind it, and what it looks like."""
+
+    model: str
+    figures: tuple[int, ...]
+    view: GateView
+    room: Room
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The jobs of one flow that are looked at, as candidates for a ticket."""
+
+    flow: Flow
+    jobs: Mapping[str, Job]
 
 
 class Feeder:
-    """Feeds the jobs of all groups; holds nothing between ticks but how large a flow's jobs were lately."""
+    """Feeds the jobs of all groups; holds nothing between ticks but sizes of jobs and since when lanes wait."""
 
     def __init__(self, door: Door, runner: AsyncRunner) -> None:
         """Take the shared handles."""
         self.door, self.keys, self.store, self.runner = door, door.keys, door.store, runner
         self._usual: dict[str, float] = {}
+        self._since: dict[tuple[str, int], float] = {}
+        self._ticks = 0
 
     async def tick(self) -> int:
         """Feed what can be admitted soon; returns how many jobs got their ticket."""
@@ -50,39 +83,78 @@ class Feeder:
         )
         if not groups:
             return 0
-        calls: list[Any] = [self.door.availability(), self.door.alive(), self.door.slots()]
-        availability, alive, slots = await self.runner.run_all(calls)
+        calls: list[Any] = [self.door.availability(), self.door.alive()]
+        availability, alive = await self.runner.run_all(calls)
         by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
             lane, _, model = group.partition("|")
             by_gate.setdefault(self._served(model, availability), []).append((int(lane), group))
+        places = await self._places(alive)
         fed = 0
-        for served, lanes in by_gate.items():
-            fed += await self._feed(served, lanes, alive, slots or SLOTS_UNKNOWN)
+        self._ticks += 1
+        first = self._ticks % len(by_gate)  # in turn, since the first ones get the places
+        for served in (list(by_gate) * 2)[first : first + len(by_gate)]:
+            fed += await self._guarded(served, by_gate[served], alive, places - fed)
         return fed
 
-    async def _feed(self, served: str, lanes: list[tuple[int, str]], alive: Mapping[str, int], slots: int) -> int:
+    async def _places(self, alive: Mapping[str, int]) -> int:
+        """Count the jobs that may be given a ticket before the workers' slots are as good as taken."""
+        queues = queues_of([tier for tier, workers in alive.items() if workers])
+        counts = [command("ZCARD", name, parse=int) for name in (self.keys.leases, *map(self.keys.tickets, queues))]
+        slots, running, *issued = await self.runner.run_all([self.door.slots(), *counts])
+        slots = slots or SLOTS_UNKNOWN
+        return int(min(slots * TICKETS_PART - sum(issued), slots * BUSY_PART - running - sum(issued)))
+
+    async def _guarded(
+        self, served: str, lanes: list[tuple[int, str]], alive: Mapping[str, int], places: int
+    ) -> int:  # fmt: skip
+        try:
+            return await self._feed(served, lanes, alive, places)
+        except Unreachable:
+            raise
+        except Exception as error:  # noqa: BLE001  one gate's trouble must not keep the others from being fed
+            log.error("feed.failed", model=served, error=type(error).__name__)  # noqa: TRY400  no texts
+            return 0
+
+    async def _feed(self, served: str, lanes: list[tuple[int, str]], alive: Mapping[str, int], places: int) -> int:
         limits = self._limits(served)
         figures = configured(limits)
         keys = gate_keys(self.keys, self.door.settings.org, served, "*")
         view = await self.runner.run(look(keys, " ".join(map(str, figures))))
-        room = Room(view, slots, (limits.concurrency if limits else None) or 0)
-        jobs: dict[str, Job] = {}
-        found: dict[int, list[Flow]] = {}
+        gate = Gate(served, figures, view, Room(view, places, (limits.concurrency if limits else None) or 0))
+        found: dict[int, list[Waiting]] = {}
         for lane, group in lanes:
-            found.setdefault(lane, []).extend(await self._flows(group, room, view, alive, (served, figures), jobs))
-        chosen = [jobs[job_id] for job_id in choose(room, list(found.items()))]
-        answers = await self.runner.run_all(
-            [
-                self.store.feed(job, keys, job.estimated_tokens + job.output_tokens, queue=_queue(job, alive))
-                for job in chosen
-            ]
-        )
+            found.setdefault(lane, []).extend(await self._flows(group, gate, alive))
+        waited = {lane: self._waited_ms(served, lane, view) for lane in found}
+        chosen = set(choose(gate.room, [Lane(n, [w.flow for w in flows], waited[n]) for n, flows in found.items()]))
+        feeds = []
+        for lane, flows in found.items():
+            going = [(job, w.flow.given) for w in flows for job_id, job in w.jobs.items() if job_id in chosen]
+            self._note_start(served, lane, started=bool(going), waits=any(w.jobs for w in flows))
+            for job, given in going:
+                tokens = job.estimated_tokens + job.output_tokens
+                feeds.append(self.store.feed(job, keys, Feed(tokens, given, _queue(job, alive), waited[lane])))
+        answers = await self.runner.run_all(feeds)
         return sum(answer.word == "done" for answer in answers)
+
+    def _waited_ms(self, served: str, lane: int, view: GateView) -> int:
+        """Say for how long none of a lane has started although some wait: as the gate knows, or as seen here."""
+        if view.waiting_since[lane]:
+            return max(0, view.now - view.waiting_since[lane])
+        since = self._since.get((served, lane))
+        return int((asyncio.get_running_loop().time() - since) * 1000) if since is not None else 0
+
+    def _note_start(self, served: str, lane: int, *, started: bool, waits: bool) -> None:
+        if started or not waits:
+            self._since.pop((served, lane), None)
+        else:
+            self._since.setdefault((served, lane), asyncio.get_running_loop().time())
 
     def _served(self, model: str, availability: Availability) -> str:
         if vessel_of(model) is Vessel.OPENAI:
             return self.door.failover.model.id if self.door.failover else model
+        if model not in self.door.registry.models:  # a job that was made with another registry
+            return model
         return resolve(self.door.registry, model, availability) or model
 
     def _limits(self, model: str) -> Limits | None:
@@ -90,67 +162,56 @@ class Feeder:
         known = failover.model if failover and failover.model.id == model else self.door.registry.models.get(model)
         return known.limits.get(self.door.settings.groq_plan) if known else None
 
-    async def _flows(
-        self, group: str, room: Room, view: GateView, alive: Mapping[str, int], gate: tuple[str, tuple[int, ...]],
-        jobs: dict[str, Job],
-    ) -> list[Flow]:  # fmt: skip
+    async def _flows(self, group: str, gate: Gate, alive: Mapping[str, int]) -> list[Waiting]:
         """Read a group's flows as far as they may be fed in this tick."""
         rows: list[tuple[str, float]] = await self.runner.run(
             command("ZRANGE", self.keys.flows(group), 0, MOST_FLOWS - 1, "WITHSCORES", parse=_scored)
         )
-        rows = [(flow, given) for flow, given in rows if _goes(flow, view, alive)]
-        most = self._worth_reading(group, room)
-        if not rows or most <= 0:
+        rows = [(flow, given) for flow, given in rows if _goes(flow, gate.view, alive)]
+        if not rows:
             return []
+        most = self._worth_reading(group, gate.room)
         ids = await self.runner.run_all(
             [command("ZRANGE", self.keys.backlog(group, flow), 0, most - 1, parse=_words) for flow, _ in rows]
         )
         wanted = [job_id for some in ids for job_id in some]
         read = dict(zip(wanted, await self.runner.run_all([self.store.peek(i) for i in wanted]), strict=True))
-        await self._forget(group, rows, ids, read)
-        jobs |= {job_id: job for job_id, job in read.items() if job is not None}
-        sizes = [job.estimated_tokens + job.output_tokens for job in read.values() if job is not None]
-        if sizes:
-            self._usual[group] = sum(sizes) / len(sizes)
-        flows = []
-        for (flow, given), some in zip(rows, ids, strict=True):
-            held = view.held(_tier(flow)) is not None
-            decides = goes_anywhere(flow) and (held or "open" in {view.model.state, view.provider.state})
-            waiting = [jobs[i] for i in some if i in jobs and not _rests(jobs[i], view.now)]
-            candidates = [self._candidate(job, gate, view, decides=decides) for job in waiting]
-            # In a maintenance a job is only to decide that it goes elsewhere.
-            flows.append(Flow(given, [c for c in candidates if not (held and c.asked)]))
-        return flows
+        gone = [(flow, i) for (flow, _), some in zip(rows, ids, strict=True) for i in some if read[i] is None]
+        await self.runner.run_all([self.store.forget(job_id, group, flow) for flow, job_id in gone])
+        jobs = [job for job in read.values() if job is not None]
+        if jobs:
+            self._usual[group] = sum(job.estimated_tokens + job.output_tokens for job in jobs) / len(jobs)
+        least = max(given for _, given in rows) - CATCH_UP_TOKENS
+        return [
+            self._waiting(flow, max(given, least), [job for i in some if (job := read[i]) is not None], gate)
+            for (flow, given), some in zip(rows, ids, strict=True)
+        ]
 
     def _worth_reading(self, group: str, room: Room) -> int:
         usual = max(1.0, self._usual.get(group, 500.0))
         tokens = [left / usual for name, left in room.left.items() if name.startswith("t")]
         requests = [left for name, left in room.left.items() if name.startswith("r")]
-        return int(min([LOOKED_AT, max(1.0, room.places), *(max(0.0, n) + 2 for n in tokens + requests)]))
+        fits = min([LOOKED_AT, room.places, *(n + 2 for n in tokens + requests)])
+        return int(max(LOOKED_AT_LEAST, fits))
 
-    def _candidate(self, job: Job, gate: tuple[str, tuple[int, ...]], view: GateView, *, decides: bool) -> Candidate:
+    def _waiting(self, flow: str, given: float, jobs: Sequence[Job], gate: Gate) -> Waiting:
+        view = gate.view
+        decides = goes_anywhere(flow) and "open" in {view.model.state, view.provider.state}
+        candidates: list[Candidate] = []
+        for job in jobs:
+            held = view.held(job.tier) is not None
+            candidate = self._candidate(job, gate, decides=decides or (held and goes_anywhere(flow)))
+            # In a maintenance a job is only to decide that it goes elsewhere.
+            if not _rests(job, view.now) and not (held and (candidate.asked or not goes_anywhere(flow))):
+                candidates.append(candidate)
+        taken = {candidate.id for candidate in candidates}
+        return Waiting(Flow(given, candidates), {job.id: job for job in jobs if job.id in taken})
+
+    def _candidate(self, job: Job, gate: Gate, *, decides: bool) -> Candidate:
         """Make a job a candidate; `decides`: one that waits for quota has not decided yet what to do in an outage."""
-        model, figures = gate
-        charge = Charge(model, self.door.settings.org, figures, job.estimated_tokens, job.output_tokens)
+        charge = Charge(gate.model, self.door.settings.org, gate.figures, job.estimated_tokens, job.output_tokens)
         undecided = decides and job.reason == Reason.RATE_LIMITED
-        return Candidate(job.id, charge, not undecided and (job.waits_for_gate or _can_only_wait(job, view)))
-
-    async def _forget(
-        self, group: str, rows: Sequence[tuple[str, float]], ids: Sequence[list[str]], read: Mapping[str, Job | None]
-    ) -> None:
-        """Take entries out whose record has gone."""
-        gone = [
-            command("ZREM", self.keys.backlog(group, flow), job_id, parse=word)
-            for (flow, _), some in zip(rows, ids, strict=True)
-            for job_id in some
-            if read[job_id] is None
-        ]
-        empty = [
-            command("ZREM", self.keys.flows(group), flow, parse=word)
-            for (flow, _), some in zip(rows, ids, strict=True)
-            if not some
-        ]
-        await self.runner.run_all(gone + empty)
+        return Candidate(job.id, charge, not undecided and (job.waits_for_gate or _can_only_wait(job, gate.view)))
 
 
 def _goes(flow: str, view: GateView, alive: Mapping[str, int]) -> bool:

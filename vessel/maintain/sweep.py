@@ -103,9 +103,13 @@ class Sweeper:
             if job is None:
                 await self.runner.run_all([self._forget(name, job_id) for name in self._sets()])
         found = [job for job in jobs if job]
-        answers = await self.runner.run_all([act(job) for job in found])
+        answers = await asyncio.gather(*(self.runner.run(act(job)) for job in found), return_exceptions=True)
         for job, answer in zip(found, answers, strict=True):
-            if event and answer.word in {"done", "poisoned"}:
+            if isinstance(answer, Unreachable):
+                raise answer
+            if isinstance(answer, BaseException):  # one job's trouble must not keep the others waiting
+                log.error("sweep.job_failed", job_id=job.id, error=type(answer).__name__)
+            elif event and answer.word in {"done", "poisoned"}:
                 log.warning(event, job_id=job.id, tier=job.tier, model=job.model, outcome=answer.word)
 
     def _sets(self) -> tuple[str, ...]:

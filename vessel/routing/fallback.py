@@ -25,6 +25,9 @@ LEAST_DELAY_MS = 50
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 500, 20_000
 OUTAGE_BASE_MS = 1_000
 KEY_BASE_MS, KEY_CAP_MS = 10_000, 30_000
+UNTIL_LIFTED_MS = 60_000
+"""What is told as the wait where maintenance has no planned end; its end is noticed at once."""
+
 LOOK_AGAIN_MS = 5_000
 """How long a job sleeps at most for the failover vessel's sake: as often a breaker lets one call look at Groq."""
 
@@ -111,19 +114,20 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
 
 
 _FINAL = frozenset({Reason.CANCELLED, Reason.BAD_REQUEST, Reason.RESPONSE_TOO_LARGE})
-_OF_AN_OUTAGE = frozenset({Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST})
+_OF_AN_OUTAGE = frozenset({Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST, Reason.FORBIDDEN})
 """What an outage looks like beside refusals; alone it may be the job's own trouble."""
 
+_NOT_THIS_MODEL = frozenset({Reason.TOO_LARGE, Reason.CONTEXT_LENGTH, Reason.MODEL_GONE})
 _VESSEL_WIDE = frozenset(
     {
-        *(Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY, Reason.FORBIDDEN),
+        *(Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY),
         *(Reason.SPEND_LIMIT, Reason.MAINTENANCE, Reason.BREAKER_OPEN, Reason.OVER_BUDGET),
     }
 )
 """They say nothing about the job, and the breaker bounds how often they are met: no number of them ends a job."""
 
 
-_FAILED_OVER = frozenset(_VESSEL_WIDE - {Reason.OVER_BUDGET})
+_FAILED_OVER = frozenset(_VESSEL_WIDE - {Reason.OVER_BUDGET} | {Reason.FORBIDDEN})
 """What another vessel does not suffer from; our own spend caps hold there too."""
 
 
@@ -199,6 +203,8 @@ def _held_back(s: Situation, failure: Failure) -> Decision:
             return down
     if s.policy.on_outage is OnOutage.FAIL:
         return _fail(s, failure, "on_outage is `fail`, so it was not kept waiting.")
+    if failure.reason is Reason.MAINTENANCE and not failure.retry_after_s:
+        return Park(UNTIL_LIFTED_MS, str(failure.reason), s.hop)  # it may be lifted before any deadline
     return _park(s, failure, max(LEAST_DELAY_MS, _asked_ms(failure)), s.hop)
 
 
@@ -247,11 +253,18 @@ def _step_down(s: Situation, failure: Failure) -> Decision | None:
             return Reroute(hop, str(failure.reason))
     if failure.reason is Reason.RATE_LIMITED:
         return None  # the current model competes with the blocked ones
-    usable += [hop for hop in range(s.hop) if s.hops[hop].model not in s.unavailable and _blocked_ms(s, hop)]
+    usable += [hop for hop in range(s.hop) if _worth_going_back(s, failure, hop)]
     if not usable:
         return None
     soonest = min(usable, key=lambda hop: (_blocked_ms(s, hop), hop))
-    return _park(s, failure, _blocked_ms(s, soonest), soonest)
+    return _park(s, failure, max(LEAST_DELAY_MS, _blocked_ms(s, soonest)), soonest)
+
+
+def _worth_going_back(s: Situation, failure: Failure, hop: int) -> bool:
+    """Tell whether an earlier model may serve yet: one that is only blocked, or was passed over without a call."""
+    model = s.hops[hop].model
+    passed_over = failure.reason in _NOT_THIS_MODEL and model not in s.tried
+    return model not in s.unavailable and (_blocked_ms(s, hop) > 0 or passed_over)
 
 
 def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:

@@ -1,11 +1,12 @@
 -- Write a job, its idempotency key and its ticket in one step; or put it into the backlog: always (issue = 2), or when
 -- others of its lane wait there before it (issue = 1).
--- KEYS: job events idem index deadlines tickets queue backlog flows groups
--- ARGV: id body_hash use_key issue template queue_name repr deadline_ms to group flow *fields
+-- KEYS: job events idem index parked deadlines tickets queue backlog flows groups
+-- ARGV: id body_hash use_key issue template queue_name repr deadline_ms look_ms to group flow *fields
 -- include: record
 -- include: ticket
 -- include: backlog
 -- Returns: {created|exists|conflict, id}. Repeating the call with the same id changes nothing.
+-- In the backlog it is looked at all the same after look_ms, 0 for never.
 -- Without a ticket (issue = 0) its message follows: many jobs are written first, and the sweep must not overtake them.
 local MESSAGE_FOLLOWS_MS = 10000
 if use_key == '1' then
@@ -35,6 +36,7 @@ end
 if issue == '2' or issue == '1' and redis.call('EXISTS', flows) == 1 then
   local deadline = tonumber(deadline_ms) > 0 and now + deadline_ms or nil
   put_in_backlog(backlog, flows, groups, group, flow, id, now, deadline)
+  if tonumber(look_ms) > 0 then redis.call('ZADD', parked, ms(now + look_ms), id) end
 elseif issue == '1' then
   push_ticket(queue, tickets, template, queue_name, id, '0', repr, now)
 else

@@ -1,6 +1,6 @@
 -- Correct the gate by what an answer said, before its own settlement: for all workers at once.
 -- KEYS: gate inflight provider
--- ARGV: configured health scope why failures_to_open
+-- ARGV: configured call health scope why failures_to_open
 -- ARGV: limit_requests remaining_requests limit_tokens remaining_tokens level_before drift_before
 -- ARGV: refused_limit refused_cap refused_used refused_cost retry_after_ms plan charged
 -- include: record
@@ -103,12 +103,12 @@ if health == 'none' then
 end
 local all = read_breaker(provider)
 if health == 'good' then
-  note_health(provider, all, true, why, 0, now)
-  return note_health(gate, g.has, true, why, 0, now)
+  note_health(provider, all, true, call, why, 0, now)
+  return note_health(gate, g.has, true, call, why, 0, now)
 end
 if scope == 'provider' then
-  local state = note_health(provider, all, false, why, tonumber(failures_to_open), now)
+  local state = note_health(provider, all, false, call, why, tonumber(failures_to_open), now)
   redis.call('PEXPIRE', provider, GATE_TTL_MS)
   return state
 end
-return note_health(gate, g.has, false, why, tonumber(failures_to_open), now)
+return note_health(gate, g.has, false, call, why, tonumber(failures_to_open), now)

@@ -10,7 +10,7 @@
 -- include: budget
 -- Returns: {started, probe or nothing, tpm level, drift} {booked, wait_ms} {wait, wait_ms, which} {held, wait_ms, kind, why}
 -- {too_large, which, limit} {cancel_requested} {superseded}. `which` is a limit, retry-after, concurrency or ramp.
--- `kind`: maintenance, provider, model or budget. Repeating it changes nothing but a booking's time.
+-- `kind`: maintenance (wait_ms 0: until it is lifted), provider, model or budget. Repeating it changes nothing but a booking's time.
 local AGED_MS = {['0'] = 0, ['1'] = 2000, ['2'] = 5000}
 local ACTIVE_MS, RESERVED_PART, RESERVED_CALLS = 10000, 0.1, 2
 local UNLEARNED_CALLS, TIMER_MS = 4, 1
@@ -20,6 +20,7 @@ if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   free_booking(job, generation, gate, bookings)
   return {'superseded', held[1] or ''}
 end
+redis.call('ZREM', fed, id)
 if redis.call('HEXISTS', job, 'a:' .. attempt) == 1 then
   return {'started', '', '', ''}
 end
@@ -130,7 +131,6 @@ if wait > 0 then
     end
     redis.call('HSET', job, 'booking', member, 'booked_in', generation, 'at_model', model)
     emit(events, now, 'booked', held[1], generation, ms(wait))
-    redis.call('ZREM', fed, id)
   end
   if #marks > 0 then redis.call('HSET', gate, unpack(marks)) end
   redis.call('PEXPIRE', gate, GATE_TTL_MS)
@@ -146,10 +146,9 @@ redis.call('HDEL', gate, 'since:' .. lane)
 save_gate(g, marks)
 pass_breaker(gate, g.has, now)
 pass_breaker(provider, all, now)
-spend(budget, whole, tonumber(worst_nano), now)
+spend(budget, whole, tonumber(worst_nano), now, now)
 redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. attempt)
 redis.call('PEXPIRE', inflight, GATE_TTL_MS)
-redis.call('ZREM', fed, id)
 redis.call('HSET', job, 'a:' .. attempt, row, 'u:' .. attempt, unknown_row, 'at:' .. attempt, ms(now), 'n', attempt,
   'updated', ms(now), 'at_model', model)
 redis.call('HDEL', job, 'booking', 'booked_in', 'start_at')

@@ -54,5 +54,6 @@ local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   end
   settle(back.gate, back.bookings, back.inflight, back.configured, call.id .. '/' .. call.number, back.requests,
     back.prompt, back.output, now)
-  spend(back.budget, back.whole, -tonumber(back.nano), now)
+  local started = tonumber(redis.call('HGET', call.job, 'at:' .. call.number) or now)
+  spend(back.budget, back.whole, -tonumber(back.nano), started, now)
 end

@@ -3,7 +3,7 @@
 local PROBE_MS = 5000
 local RAMP_STEP_MS, RAMP_STEPS, RAMP_FIRST = 500, 16, 2
 
-local BREAKER_FIELDS = {'br', 'br_at', 'br_next', 'br_why', 'br_probes', 'br_fails', 'ramp_step', 'ramp_n'}
+local BREAKER_FIELDS = {'br', 'br_at', 'br_next', 'br_why', 'br_probes', 'br_fails', 'br_last', 'ramp_step', 'ramp_n'}
 
 local function read_breaker(key)
   local found, h = redis.call('HMGET', key, unpack(BREAKER_FIELDS)), {}
@@ -51,8 +51,8 @@ local function open_breaker(key, h, why, now)
   end
 end
 
--- Record how a call ended. Returns the state afterwards.
-local function note_health(key, h, healthy, why, failures_to_open, now)
+-- Record how a call ended; of a failure that is told twice the second time counts nothing. Returns the state afterwards.
+local function note_health(key, h, healthy, call, why, failures_to_open, now)
   if healthy then
     if h.br == 'open' then
       redis.call('HSET', key, 'br', 'ramp', 'br_at', ms(now), 'ramp_step', -1, 'ramp_n', 0)
@@ -61,6 +61,8 @@ local function note_health(key, h, healthy, why, failures_to_open, now)
     if h.br_fails then redis.call('HDEL', key, 'br_fails') end
     return h.br or 'closed'
   end
+  if h.br_last == call then return h.br or 'closed' end
+  redis.call('HSET', key, 'br_last', call)
   local fails = redis.call('HINCRBY', key, 'br_fails', 1)
   if fails >= failures_to_open or h.br == 'ramp' and fails >= math.min(3, failures_to_open) then
     open_breaker(key, h, why, now)

@@ -1,15 +1,14 @@
 -- Maintenance, and spend caps by day and month, for a tenant (`budget`) and for all (`whole`), in nano-USD.
 -- A cap's hash: `day_cap`, `month_cap`, and what is spent or reserved of the current ones: `day`, `day_nano`, ...
-local HELD_UNTIL_TOLD_MS = 60000
 local DAY_MS = 86400000
 
--- Returns how long, and why, when the whole vessel or this tier is in maintenance.
+-- Returns how long (0: until it is lifted), and why, when the whole vessel or this tier is in maintenance.
 local function maintenance_of(maintenance, tier, now)
   local found = redis.call('HMGET', maintenance, 'all', 'tier:' .. tier)
   for i = 1, 2 do
     if found[i] then
       local ends, reason = string.match(found[i], '^(%d+) %d+ ?(.*)$')
-      if ends == '0' then return HELD_UNTIL_TOLD_MS, reason end
+      if ends == '0' then return 0, reason end
       if tonumber(ends) > now then return tonumber(ends) - now, reason end
     end
   end
@@ -55,16 +54,20 @@ local function over_budget(budget, whole, nano, now)
   return nil
 end
 
--- Spend (negative: give back what was reserved and not spent, as far as its day and month are not over).
-local function spend_of(key, nano, now)
+-- Spend; negative: give back what was reserved and not spent, as far as its day and month are not over and its cap was
+-- set by then.
+local function spend_of(key, nano, at, now)
   local spent = spent_in(key, now)
-  if spent then
-    redis.call('HSET', key, 'day', spent.day, 'day_nano', ms(math.max(0, spent.day_nano + nano)), 'month', spent.month,
-      'month_nano', ms(math.max(0, spent.month_nano + nano)))
-  end
+  if not spent or at < tonumber(redis.call('HGET', key, 'since') or 0) then return end
+  local day = math.floor(at / DAY_MS)
+  if day == spent.day then spent.day_nano = math.max(0, spent.day_nano + nano) end
+  if month_of(day) == spent.month then spent.month_nano = math.max(0, spent.month_nano + nano) end
+  redis.call('HSET', key, 'day', spent.day, 'day_nano', ms(spent.day_nano), 'month', spent.month,
+    'month_nano', ms(spent.month_nano))
 end
 
-local function spend(budget, whole, nano, now)
-  spend_of(budget, nano, now)
-  spend_of(whole, nano, now)
+-- `at` is when it was reserved.
+local function spend(budget, whole, nano, at, now)
+  spend_of(budget, nano, at, now)
+  spend_of(whole, nano, at, now)
 end

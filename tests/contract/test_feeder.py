@@ -132,7 +132,7 @@ async def test_a_job_held_by_its_spend_cap_is_not_asked_at_every_tick(world: Wor
     (rich,) = waiting(world, 1, tenant="rich")
     assert await feeder.tick() == 1
     assert world.tickets()[-1][0] == rich.id
-    world.client.hset(world.keys.job(poor.id), "updated", world.now_ms() - 6_000)
+    world.client.hset(world.keys.job(poor.id), "updated", world.now_ms() - 11_000)
     assert await feeder.tick() == 1
 
 
@@ -191,3 +191,15 @@ async def test_a_job_in_the_backlog_is_looked_at_when_its_max_wait_is_over(world
     assert world.words(world.store.promote(world.job(job.id))) == ["done"]
     assert world.tickets() == [(job.id, 0)]
     assert not world.client.exists(world.keys.groups)
+
+
+@pytest.mark.parametrize("on_outage", ["fail", "queue"])
+async def test_who_does_not_wait_is_heard_in_a_maintenance(world: World, feeder: Feeder, on_outage: str) -> None:
+    """A job that is to fail in an outage gets its ticket to do so, also behind others that wait."""
+    for job in waiting(world, 3):
+        world.fed(job)
+        world.wait(world.claim(job, f"w/{job.id}"))
+    (late,) = waiting(world, 1, policy={"on_outage": on_outage})
+    world.client.hset(world.keys.maintenance, "all", "0 1 racks")
+    assert await feeder.tick() == (on_outage == "fail")
+    assert (world.tickets()[-1][0] == late.id) == (on_outage == "fail")

@@ -89,6 +89,46 @@ def test_another_plan_is_found_by_its_figures(world: World) -> None:
     assert world.view(of).limits["rpm"].capacity == 700
 
 
+def forget_for(world: World, name: str, ms: int = 600_000) -> None:
+    """Let a learned limit be so old."""
+    world.client.hset(world.gate().gate, f"t:{name}", world.now_ms() - ms)
+
+
+def test_a_limit_that_was_raised_is_found(world: World) -> None:
+    """No header tells requests per minute: every ten minutes one call goes without room, and its answer frees it."""
+    of = charge(rpm=1_000)
+    tell(world, refused("rpm", 30, 30), of)
+    assert world.start(world.running(), 1, of).word == "wait"
+    forget_for(world, "rpm")
+    assert world.view(of).limits["rpm"].doubted
+    assert [world.start(world.running(), 1, of).word for _ in range(2)] == ["started", "wait"]
+    tell(world, answered(), of)
+    assert world.view(of).limits["rpm"].capacity == 1_000
+    assert world.start(world.running(), 1, of).word == "started"
+
+
+def test_a_doubted_limit_that_still_holds_is_kept(world: World) -> None:
+    """The refusal of that one call names it again."""
+    of = charge(rpm=1_000)
+    tell(world, refused("rpm", 30, 30), of)
+    forget_for(world, "rpm")
+    world.start(world.running(), 1, of)
+    tell(world, refused("rpm", 30, 30), of)
+    tell(world, answered(), of)
+    assert world.view(of).limits["rpm"].capacity == 30
+
+
+def test_a_day_that_was_raised_is_found(world: World) -> None:
+    """A used-up day is not asked about for hours, but for one call in ten minutes, whose headers tell."""
+    tell(world, answered(limit_requests=3, remaining_requests=0), charge())
+    assert world.start(world.running(), 1, charge()).word == "wait"
+    forget_for(world, "rpd")
+    assert world.start(world.running(), 1, charge()).word == "started"
+    tell(world, answered(limit_requests=1_000, remaining_requests=996), charge())
+    assert world.view(charge()).limits["rpd"].capacity == 1_000
+    assert world.start(world.running(), 1, charge()).word == "started"
+
+
 def test_requests_per_minute_are_learned_from_a_refusal(world: World) -> None:
     """No header tells them (groq-facts 1.7); the text of a 429 does, with what is used."""
     tell(world, refused("rpm", 30, 30))
@@ -283,6 +323,29 @@ def test_recovery_is_slow_at_first(world: World) -> None:
     age(world, 16 * 500)
     assert [world.start(world.running()).word for _ in range(20)] == ["started"] * 20
     assert world.view(charge(rpd=10**6)).model.state == "closed"
+
+
+def test_a_breaker_nobody_has_looked_at_for_long_holds_nobody(world: World) -> None:
+    """The outage may be over since long: the next calls go on slowly instead of stepping down to a smaller model."""
+    opened(world)
+    age(world, 60_000)
+    answers = [world.start(world.running()) for _ in range(2)]
+    assert [(answer.word, answer.detail) for answer in answers] == [("started", "probe"), ("started", "")]
+    assert opened(world, times=3)[-1] == "open"
+
+
+def test_one_jobs_failures_over_several_models_are_an_outage_of_all(world: World) -> None:
+    """A lone job meets each model twice: too few for any model's breaker, and all that is known of the provider."""
+    models = ("a", "a", "b", "b")
+    states = [tell(world, Failure(m, Reason.SERVER_ERROR, "No.", status=500), charge(rpd=9, model=m)) for m in models]
+    assert states == ["closed", "closed", "closed", "open"]
+    assert world.start(world.running(), 1, charge(rpd=9, model="c")).limit == "provider"
+
+
+def test_one_models_failures_are_not_the_providers(world: World) -> None:
+    """However many: the others go on."""
+    opened(world, times=9)
+    assert world.start(world.running(), 1, charge(rpd=9, model="b")).word == "started"
 
 
 def test_a_relapse_opens_it_again(world: World) -> None:

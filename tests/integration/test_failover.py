@@ -135,7 +135,7 @@ async def test_a_bad_key_there_does_not_pause_groq(armed: Bench) -> None:
     armed.other.fault(kind="status", status=401)
     job_id = await armed.submit()
     job = await armed.read(job_id)
-    while not any(a.reason == "unauthorized" for a in job.attempts):
+    while sum(a.reason == "unauthorized" for a in job.attempts) < 3:
         job = await armed.step(job_id)
     assert (await view(armed, ELSEWHERE)).provider.state == "open"
     assert (await view(armed, MODEL)).provider.state == "closed"

@@ -18,7 +18,7 @@ from vessel.errors import (
     UnknownModel,
     UnsupportedContent,
 )
-from vessel.jobs.flows import fails_over, flow_of, goes_anywhere
+from vessel.jobs.flows import fails_over, flow_of, goes_anywhere, in_outage
 from vessel.jobs.model import Hop
 from vessel.keyspace.names import Keys, gate_keys
 from vessel.registry import OPENAI_PREFIX, Availability, Failover, Vessel, failover_of, load_registry, vessel_of
@@ -216,7 +216,7 @@ def test_jobs_that_go_elsewhere_wait_apart(policy: dict[str, Any], goes: bool) -
     body = {"messages": [{"role": "user", "content": "hello"}]}
     new = Door(load_settings(KNOWN)).prepare(body, policy, availability=TODAY).new
     assert fails_over(new) is goes
-    assert goes_anywhere(flow_of("power", "t", anywhere=goes)) is goes
+    assert goes_anywhere(flow_of("power", "t", outage=in_outage(new))) is goes
 
 
 # --- decisions

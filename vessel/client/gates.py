@@ -12,7 +12,7 @@ from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.view import look
-from vessel.jobs.flows import fails_over, flow_of, group_of, parts_of
+from vessel.jobs.flows import flow_of, group_of, in_outage, parts_of
 from vessel.jobs.steps import LANES
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word
@@ -183,7 +183,7 @@ def explained(asking: Asking, job: Job) -> Steps[Waiting | None]:
     availability, alive = yield from asking.seen(alive=True)
     charge = _charge(door, job, availability)
     group = group_of(job.model, job.priority)
-    flow = flow_of(job.queue, job.tenant, anywhere=fails_over(job))
+    flow = flow_of(job.queue, job.tenant, outage=in_outage(job))
     rank, view, now, *raw = yield Run(
         [
             command("ZRANK", door.keys.backlog(group, flow), job.id, parse=lambda found: found),

@@ -77,7 +77,7 @@ class Room:
         busy = view.running + view.bookings + view.fed
         self.places = min(places, concurrency - busy) if concurrency else places
         self.promised = view.fed
-        self.deciding = 0
+        self.deciding, self.doubting = 0, False
         if self._closed():
             self.places = 0
         elif "open" in {view.model.state, view.provider.state}:
@@ -89,6 +89,12 @@ class Room:
 
     def _closed(self) -> bool:
         return self.view.closed_ms()[0] > AHEAD_MS
+
+    def _doubts(self, short: Sequence[str]) -> bool:
+        """Let one job go although limits are short, when all of these are doubted."""
+        allowed = not self.doubting and all(self.view.limits[name].doubted for name in short)
+        self.doubting = self.doubting or allowed
+        return allowed
 
     def decides(self, candidate: Candidate, lane: int) -> bool:
         """Take a job in that is only to decide what it does, as it would wait for long; a few in a tick."""
@@ -110,7 +116,8 @@ class Room:
             self.promised = 0
         needed = {name: self.view.needed(name, charge, lane, aged=aged) for name in self.left}
         if math.inf not in needed.values():
-            if any(self.left[name] < amount for name, amount in needed.items()):
+            short = [name for name, amount in needed.items() if self.left[name] < amount]
+            if short and not self._doubts(short):
                 return False
             for name in self.left:
                 self.left[name] -= charge.cost(name)

@@ -84,9 +84,12 @@ def learn(
 
 def _plan(headers: RateHeaders, plans: Mapping[str, Limits]) -> str:
     """Give all limits of the plan whose requests a day and tokens a minute the headers name, "" where none has them."""
-    told = (headers.limit_requests, headers.limit_tokens)
-    found = [limits for limits in plans.values() if (limits.rpd, limits.tpm) == told]
-    return " ".join(map(str, configured(found[0]))) if len(found) == 1 and None not in told else ""
+    found = [
+        limits
+        for limits in plans.values()
+        if limits.tpm == headers.limit_tokens and limits.rpd in {None, headers.limit_requests}
+    ]
+    return " ".join(map(str, configured(found[0]))) if len(found) == 1 and headers.limit_tokens else ""
 
 
 def _refusal(charge: Charge, outcome: Outcome) -> dict[str, Arg]:

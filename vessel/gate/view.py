@@ -23,13 +23,17 @@ RESERVED_PART, RESERVED_CALLS = 0.1, 2
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One limit: its capacity, what is left of it now, what is kept clear of, and whether Groq told it."""
+    """One limit: its capacity, what is left of it now, what is kept clear of, and whether Groq told it.
+
+    `doubted`: that was so long ago that one call may go without room, to see whether it still holds.
+    """
 
     name: str
     capacity: int
     left: float
     margin: float = 0.0
     learned: bool = False
+    doubted: bool = False
 
     def wait_ms(self, needed: float) -> int:
         """Return how long until so much is left; 0 when it is."""
@@ -145,7 +149,14 @@ def read_maintenance(raw: Mapping[str, str]) -> tuple[Maintenance, ...]:
 def read_view(raw: Mapping[str, Any]) -> GateView:
     """Read what look.lua returns."""
     limits = {
-        name: Level(name, int(part["cap"]), float(part["level"]), float(part["margin"]), bool(part["learned"]))
+        name: Level(
+            name,
+            int(part["cap"]),
+            float(part["level"]),
+            float(part["margin"]),
+            bool(part["learned"]),
+            bool(part["doubted"]),
+        )
         for name, part in sorted((raw["limits"] or {}).items())
     }
     lanes = ("0", "1", "2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vessel.jobs.flows import fails_over, flow_of, group_of
+from vessel.jobs.flows import flow_of, group_of, in_outage
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import (
@@ -91,7 +91,7 @@ class JobStore:
             idem=job.idem,
             reply=job.reply,
             group=group_of(model or job.model, job.priority),
-            flow=flow_of(onto, job.tenant, anywhere=fails_over(job)),
+            flow=flow_of(onto, job.tenant, outage=in_outage(job)),
         )
 
     def gate(self, job: Job, charge: Charge | None) -> GateKeys:
@@ -115,7 +115,7 @@ class JobStore:
             "look_ms": int(float(new.policy.get("max_wait") or 0) * 1000),
             "to": JobState.QUEUED,
             "group": group_of(new.hops[0].model, new.priority),
-            "flow": flow_of(queue, new.tenant, anywhere=fails_over(new)),
+            "flow": flow_of(queue, new.tenant, outage=in_outage(new)),
         }
         names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem, group=str(args["group"]),
                                 flow=str(args["flow"])))  # fmt: skip
@@ -206,7 +206,7 @@ class JobStore:
             "in_backlog": "1" if wait.for_gate else "0",
             "look_ms": wait.look_ms,
             "group": group_of(target.model, held.job.priority),
-            "flow": flow_of(held.job.queue, held.job.tenant, anywhere=fails_over(held.job)),
+            "flow": flow_of(held.job.queue, held.job.tenant, outage=in_outage(held.job)),
         }  # fmt: skip
         names = _named(self.of(held.job, model=target.model), self.gate(held.job, ending.charge))
         return load("park").call(names, args, _answer)
@@ -261,7 +261,7 @@ class JobStore:
         }
 
     def _waits_in(self, job: Job) -> dict[str, Arg]:
-        flow = flow_of(job.queue, job.tenant, anywhere=fails_over(job))
+        flow = flow_of(job.queue, job.tenant, outage=in_outage(job))
         return {"group": group_of(job.model, job.priority), "flow": flow}
 
     def promote(self, job: Job) -> Call[Answer]:

@@ -14,7 +14,7 @@ from vessel.errors import Unreachable
 from vessel.gate.feeding import Candidate, Flow, Lane, Room, choose
 from vessel.gate.limiter import Charge, configured
 from vessel.gate.view import look
-from vessel.jobs.flows import goes_anywhere
+from vessel.jobs.flows import goes_anywhere, waits_out
 from vessel.jobs.steps import Feed
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import command, word
@@ -40,7 +40,7 @@ MOST_FLOWS = 1000
 CATCH_UP_TOKENS = 100_000
 """How far a flow that could not go stays behind the others at most (include/backlog.lua has the same for new ones)."""
 
-RESTS_MS = 5000
+RESTS_MS = 10_000
 SLOTS_UNKNOWN = 100
 TICKETS_PART, BUSY_PART = 0.5, 0.9
 """Parts of all slots, for jobs with a ticket and for all: so that interactive work finds a free one."""
@@ -196,13 +196,14 @@ class Feeder:
 
     def _waiting(self, flow: str, given: float, jobs: Sequence[Job], gate: Gate) -> Waiting:
         view = gate.view
-        decides = goes_anywhere(flow) and "open" in {view.model.state, view.provider.state}
+        stays = waits_out(flow)
+        decides = not stays and "open" in {view.model.state, view.provider.state}
         candidates: list[Candidate] = []
         for job in jobs:
             held = view.held(job.tier) is not None
-            candidate = self._candidate(job, gate, decides=decides or (held and goes_anywhere(flow)))
-            # In a maintenance a job is only to decide that it goes elsewhere.
-            if not _rests(job, view.now) and not (held and (candidate.asked or not goes_anywhere(flow))):
+            candidate = self._candidate(job, gate, decides=decides or (held and not stays))
+            # In a maintenance a job is only to decide that it does not wait.
+            if not _rests(job, view.now) and not (held and (candidate.asked or stays)):
                 candidates.append(candidate)
         taken = {candidate.id for candidate in candidates}
         return Waiting(Flow(given, candidates), {job.id: job for job in jobs if job.id in taken})
@@ -218,7 +219,7 @@ def _goes(flow: str, view: GateView, alive: Mapping[str, int]) -> bool:
     if goes_anywhere(flow):
         return any(alive.values())
     tier = _tier(flow)
-    return bool(alive.get(tier)) and view.held(tier) is None
+    return bool(alive.get(tier)) and (view.held(tier) is None or not waits_out(flow))
 
 
 def _can_only_wait(job: Job, view: GateView) -> bool:

@@ -20,6 +20,9 @@ __all__ = ["Complete", "Decision", "Fail", "Park", "Reroute", "Retry", "Situatio
 MAX_UNCOUNTED = 50
 """Calls that count against nobody (429, 404, 503, bad key) may not go on for ever either."""
 
+MAX_IN_OUTAGE = 1000
+"""A request that itself breaks the upstream, while nothing else runs, must not look like an outage for ever."""
+
 TRIES_PER_HOP = 2
 LEAST_DELAY_MS = 50
 BACKOFF_BASE_MS, BACKOFF_CAP_MS = 500, 20_000
@@ -104,7 +107,10 @@ def _stopped(s: Situation, failure: Failure) -> Fail | None:
         return None
     if s.deadline_at is not None and s.now_ms >= s.deadline_at:
         return _expired(s, failure)
-    outside = failure.reason in _VESSEL_WIDE or (s.outage and failure.reason in _OF_AN_OUTAGE) or _on_failover(s)
+    in_outage = s.outage and failure.reason in _OF_AN_OUTAGE
+    outside = failure.reason in _VESSEL_WIDE or in_outage or _on_failover(s)
+    if in_outage and s.uncounted_attempts >= MAX_IN_OUTAGE:
+        return _fail(s, failure, f"It was tried {MAX_IN_OUTAGE} times in what looked like an outage.")
     if not outside and s.uncounted_attempts >= MAX_UNCOUNTED:
         return _fail(s, failure, f"It was refused {MAX_UNCOUNTED} times without a real try. Submit it again later.")
     # Outages are waited out: they say nothing about the job.
@@ -271,8 +277,9 @@ def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:
     """Return how long to park until the first model has quota again, and its hop; the better one where they tie."""
     waits = [(wait_ms, s.hop)]
     for hop, candidate in enumerate(s.hops):
-        if hop != s.hop and candidate.model not in s.unavailable and _blocked_ms(s, hop):
-            waits.append((_blocked_ms(s, hop), hop))
+        passed_over = hop < s.hop and candidate.model not in s.tried
+        if hop != s.hop and candidate.model not in s.unavailable and (_blocked_ms(s, hop) or passed_over):
+            waits.append((max(LEAST_DELAY_MS, _blocked_ms(s, hop)), hop))
     return min(waits)
 
 

@@ -23,6 +23,9 @@ local g = open_gate(gate, configured, now)
 local more = {'seen', '1'}
 local function set(name, value) more[#more + 1], more[#more + 2] = name, value end
 
+local dropped = {}
+local function drop(name) dropped[#dropped + 1] = name end
+
 local function widen(name, amount)
   g.margins[name] = math.min(g.caps[name] * LARGEST_MARGIN, math.max(g.margins[name], amount))
 end
@@ -30,7 +33,10 @@ end
 -- Take a limit as the upstream states it: what is used stays used, and a limit not known before starts full.
 local function believe(name, cap)
   cap = tonumber(cap)
-  if not cap or cap <= 0 or g.caps[name] == cap then return end
+  if not cap or cap <= 0 then return end
+  set('t:' .. name, ms(now))
+  if g.has['d:' .. name] then drop('d:' .. name) end
+  if g.caps[name] == cap then return end
   g.levels[name] = math.min(cap, (g.levels[name] or cap) + cap - (g.caps[name] or cap))
   g.margins[name] = g.margins[name] or 0
   g.caps[name] = cap
@@ -42,7 +48,9 @@ local function believe_plan()
   local i = 0
   for figure in string.gmatch(plan, '%d+') do
     i = i + 1
-    if figure == '0' then
+    if NAMES[i] == 'rpd' or NAMES[i] == 'tpm' then
+      -- The headers themselves have told it.
+    elseif figure == '0' then
       g.caps[NAMES[i]], g.levels[NAMES[i]] = nil, nil
       set('c:' .. NAMES[i], '0')
     else
@@ -97,7 +105,17 @@ if tonumber(retry_after_ms) > 0 and not told then
     set('blocked_why', refused_limit ~= '' and refused_limit or 'retry-after')
   end
 end
+-- A doubted limit that no header names and that let a call pass is forgotten: what is configured counts, or a refusal.
+if health == 'good' and refused_limit == '' then
+  for _, name in ipairs(NAMES) do
+    if g.has['d:' .. name] and name ~= 'rpd' and name ~= 'tpm' then
+      for _, field in ipairs({'c:', 't:', 'd:', 'l:', 'k:'}) do drop(field .. name) end
+      g.caps[name], g.levels[name] = nil, nil
+    end
+  end
+end
 save_gate(g, more)
+if #dropped > 0 then redis.call('HDEL', gate, unpack(dropped)) end
 if health == 'none' then
   return g.has.br or 'closed'
 end
@@ -111,4 +129,8 @@ if scope == 'provider' then
   redis.call('PEXPIRE', provider, GATE_TTL_MS)
   return state
 end
-return note_health(gate, g.has, false, call, why, tonumber(failures_to_open), now)
+local known = g.has.br_last == call
+local state = note_health(gate, g.has, false, call, why, tonumber(failures_to_open), now)
+if not known and note_across(provider, all, gate, why, now) == 'open' then state = 'open' end
+redis.call('PEXPIRE', provider, GATE_TTL_MS)
+return state

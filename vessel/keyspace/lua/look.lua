@@ -12,7 +12,7 @@ local all = read_breaker(provider)
 local limits = {}
 for name, cap in pairs(g.caps) do
   limits[name] = {cap = cap, level = g.levels[name], margin = g.margins[name], learned = g.has['c:' .. name] ~= nil,
-    drift = tonumber(g.has['drift:' .. name] or 0)}
+    doubted = doubted(g, name) or false, drift = tonumber(g.has['drift:' .. name] or 0)}
 end
 local function breaker_of(h)
   local wait, why = held_by_breaker(h, now)

@@ -85,6 +85,7 @@ if lane ~= '0' and not aged and now - tonumber(g.has.hi_at or -ACTIVE_MS) < ACTI
   reserve = {n = RESERVED_CALLS, p = RESERVED_CALLS * g.has.hi_p, o = RESERVED_CALLS * g.has.hi_o}
 end
 local which
+local doubts = {}
 wait = 0
 for _, name in ipairs(NAMES) do
   local cap = g.caps[name]
@@ -97,7 +98,9 @@ for _, name in ipairs(NAMES) do
     local needed = math.min(cap, cost + kept) + cost_of(name, ahead.n, ahead.p, ahead.o)
     -- Less than a nanosecond is rounding: who has waited as long as it was told goes.
     local missing = math.ceil((needed - g.levels[name]) * PERIOD[name] / cap - 1e-6)
-    if missing > wait then
+    if missing > 0 and doubted(g, name) then
+      doubts[#doubts + 1] = name
+    elseif missing > wait then
       wait, which = missing, name
     end
   end
@@ -140,6 +143,10 @@ end
 
 if mine then
   drop_booking(gate, bookings, held[6])
+end
+for _, name in ipairs(doubts) do
+  mark('t:' .. name, ms(now))
+  mark('d:' .. name, '1')
 end
 take(g, 1, p, o)
 redis.call('HDEL', gate, 'since:' .. lane)

@@ -52,6 +52,15 @@ local function lows(g)
   return slot, level, slot == known + 1 and tonumber(g.has.low) or level
 end
 
+-- A learned limit that holds calls back and was not confirmed for long is doubted: one call goes, to see. Nothing else
+-- would ever tell that a plan was raised: no header names requests a minute, and a used-up day is not asked about.
+local DOUBTED_AFTER_MS = 600000
+
+local function doubted(g, name)
+  local at = tonumber(g.has['t:' .. name])
+  return g.has['c:' .. name] and at and g.now - at >= DOUBTED_AFTER_MS
+end
+
 local function save_gate(g, more)
   local fields = more or {}
   fields[#fields + 1], fields[#fields + 2] = 'at', ms(math.max(g.now, tonumber(g.has.at or 0)))

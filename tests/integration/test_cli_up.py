@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -59,6 +60,18 @@ def test_up_starts_a_crashed_worker_again(tmp_path: Path) -> None:
         assert told["code"] == -signal.SIGKILL
         wait_until(lambda: set(_workers(up.data_dir)) - {worker})
         wait_until(lambda: up.vessel("query", "Again?", "--tier", "power").code == 0, 60)
+
+
+def test_up_starts_a_dead_redis_again(tmp_path: Path) -> None:
+    """Its own server is killed: that is told, and what had been accepted is served as if nothing were."""
+    with Up(tmp_path / "d", "--group", "power") as up:
+        job_id = up.vessel("submit", "Still there?", "--tier", "power").out.strip()
+        assert up.vessel("wait", job_id).code == 0
+        server = json.loads((up.data_dir / "server.json").read_bytes())["pid"]
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: sum(event["event"] == "redis" for event in up.events) == 2, 30)
+        wait_until(lambda: up.vessel("query", "Again?", "--tier", "power").code == 0, 60)
+        assert up.vessel("job", job_id).code == 0
 
 
 def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int
     stopping, teller = Stopping(), Teller(as_json=as_json)
     with contextlib.ExitStack() as held:
         held.enter_context(stopping.signals())
-        url = _redis(settings, held, teller)
+        url, server = _redis(settings, held, teller)
         pack = held.enter_context(Pack())
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vessel-")))
         stack = Stack(pack, settings, url, folder)
@@ -107,6 +107,7 @@ def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int
             )
             while True:
                 stopping.check()
+                _keep_alive(server, teller)
                 _look_after(stack, stopping, teller)
                 stopping.sleep(TICK_S)
         teller.tell("stopping", "Stopping: running calls end, nothing new starts.")
@@ -128,18 +129,18 @@ def _groups(given: Sequence[str] | None, registry: Registry) -> tuple[tuple[str,
     return chosen
 
 
-def _redis(settings: Settings, held: contextlib.ExitStack, teller: Teller) -> str:
-    """Use the Redis that is set, or start one of our own."""
+def _redis(settings: Settings, held: contextlib.ExitStack, teller: Teller) -> tuple[str, EmbeddedServer | None]:
+    """Use the Redis that is set, or start one of our own, and say which."""
     if settings.redis_url is not None:
         check_redis(settings.redis_url)
         write_server_file(settings.data_dir, settings.redis_url, os.getpid())
         held.callback(remove_server_file, settings.data_dir, os.getpid())
         teller.tell("redis", "Redis: the one named by VESSEL_REDIS_URL", kind="external")
-        return settings.redis_url
+        return settings.redis_url, None
     server = held.enter_context(EmbeddedServer(settings.data_dir))
     teller.tell("redis", f"Redis: embedded {server.kind}, data in {server.directory}", kind="embedded",
                 server=server.kind, directory=str(server.directory))  # fmt: skip
-    return server.url
+    return server.url, server
 
 
 def _bring_up(
@@ -168,6 +169,13 @@ def _bring_up(
     stack.await_workers(groups, token, look)
     availability = stack.await_models(look)
     announce(stack, registry, availability, groups, as_json=teller.as_json)
+
+
+def _keep_alive(server: EmbeddedServer | None, teller: Teller) -> None:
+    """Start our own Redis again when it has died; what it had acknowledged a second before is on disk."""
+    if server is not None and server.revive():
+        teller.tell("redis", "Redis has died and was started again; nothing that was accepted is lost but for its last "
+                    "second.", kind="embedded", directory=str(server.directory))  # fmt: skip
 
 
 def _look_after(stack: Stack, stopping: Stopping, teller: Teller) -> None:

@@ -113,6 +113,16 @@ class EmbeddedServer:
         (self.directory / "flavour").write_text(self._binary.flavour, encoding="utf-8")
         write_server_file(self.data_dir, self.url, self.pid)
 
+    def revive(self) -> bool:
+        """Start the server again at its address when it has died; false when it runs. Raises Unreachable."""
+        if self._tether is None or self._tether.running() or self._binary is None:
+            return False
+        self._tether.cut()
+        self._tether = None
+        self._spawn(self._binary)
+        write_server_file(self.data_dir, self.url, self.pid)
+        return True
+
     def stop(self) -> None:
         """Stop the server and wait for its end; everything acknowledged is on disk.
 

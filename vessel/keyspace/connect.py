@@ -11,8 +11,8 @@ import redis.asyncio as aredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import AuthenticationError, InvalidResponse, NoScriptError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -66,11 +66,19 @@ def connect_async(url: str, *, blocking_s: float = 0.0) -> aredis.Redis:
 
 def as_vessel_error(error: Exception) -> Exception:
     """Turn a Redis client's error into ours: unreachable, refused, or the error itself."""
+    if isinstance(error, AuthenticationError) or str(error).startswith(("NOAUTH", "WRONGPASS")):
+        return RedisRefused(
+            "Redis answered, but did not take the name or password. Nothing was done. Correct VESSEL_REDIS_URL."
+        )
+    if isinstance(error, InvalidResponse):
+        return RedisUnreachable(
+            "What answers at VESSEL_REDIS_URL is not a Redis. Nothing was done. Check its host and port."
+        )
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
         return RedisUnreachable()
     if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
         kind = str(error).split(" ", 1)[0]
-        return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. `vessel doctor` names the cure.")
+        return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. Free memory or disk there.")
     return error
 
 

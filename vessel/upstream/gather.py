@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vessel.upstream.answer import DECODER, read_success, same_model
-from vessel.upstream.classify import classify_status
+from vessel.upstream.classify import classify_status, says_why
 from vessel.upstream.outcome import Charge, Failure, Reason
 
 if TYPE_CHECKING:
@@ -187,9 +187,11 @@ class Gathering:
     def _error(self, error: object) -> NoReturn:
         told = error if isinstance(error, dict) else {"message": str(error)}
         given, text = told.get("status_code"), told.get("message")
-        status = given if isinstance(given, int) and given in _ERROR_STATUSES else 500
-        if given is None and isinstance(text, str) and "over capacity" in text:
+        status = 400 if says_why(told.get("code")) else 500
+        if isinstance(text, str) and "over capacity" in text:
             status = 503
+        if isinstance(given, int) and given in _ERROR_STATUSES:
+            status = given
         self._fault = ("with an error", told, status)
         raise StreamBrokenError
 

@@ -30,6 +30,13 @@ class _Stream:
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._over = False
 
+    @property
+    def whole(self) -> Result:
+        """The result of a stream that was read to its end. Raises RuntimeError before."""
+        if self.result is None:
+            raise RuntimeError("the stream has not been read to its end")
+        return self.result
+
     def _made(self, asked: Asked) -> None:
         self.job_id, self.tier, self.model = asked.id, asked.tier, asked.model
 

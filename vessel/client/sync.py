@@ -137,8 +137,12 @@ class GroqClient:
         reason `stream_broken` where the answer broke off after its first piece.
         """
         timeout, rest = self._core.timeout_of(options)
-        asked = self._run(self._core.asking.submit(core.query(prompt, rest).streamed(), "", waits=True))
-        return self._stream(asked, timeout)
+        return self.stream_ask(core.query(prompt, rest), timeout)
+
+    def stream_ask(self, ask: Ask, timeout: float | None = None) -> TokenStream:
+        """Stream a request that was composed before, as by the command line."""
+        asked = self._run(self._core.asking.submit(ask.streamed(), "", waits=True))
+        return self._stream(asked, self._core.timeout if timeout is None else timeout)
 
     # --- asking without waiting
 

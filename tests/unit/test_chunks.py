@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from groq.types.chat import ChatCompletionChunk
 
-from vessel.api.chunks import after_first, error_event, sse, stream_response, wants_usage
+from vessel.api.chunks import MEDIA_TYPE, after_first, error_event, sse, stream_response, wants_usage
 from vessel.errors import JobFailed, JobNotFound, VesselError
 from vessel.jobs.record import read_job
 from vessel.watch.tokens import Ended, TokenEvent, Tokens
@@ -114,9 +116,9 @@ def test_one_that_reads_on_gets_no_second_role() -> None:
 
 
 def test_silence_is_filled_with_comments() -> None:
-    """A comment is no event: SDKs pass over it."""
+    """A comment is no event, and has no empty line of its own, at which SDKs would break after an id."""
     body = body_of([None, tokens("a", head=True), ended({"content": "a"})])
-    assert body.startswith(b": keep-alive\n\n")
+    assert body.startswith(b": keep-alive\n")
 
 
 def test_a_failure_is_an_error_event() -> None:
@@ -137,6 +139,47 @@ def test_text_of_any_kind_survives() -> None:
     """Line breaks cannot end an event, and half a surrogate pair is written as an escape."""
     assert sse({"a": "x\n\ny\u2028"}).count(b"\n") == 2
     assert json.loads(sse({"a": "\ud83d"}).decode().removeprefix("data: ")) == {"a": "\ud83d"}
+
+
+def answering(body: bytes) -> Any:
+    """Answer every request with this stream."""
+    return lambda _: httpx.Response(200, content=body, headers={"content-type": MEDIA_TYPE})
+
+
+@pytest.fixture(params=["groq", "openai"])
+def ask(request: pytest.FixtureRequest) -> Any:
+    """Give a function that reads a body through an SDK, and the SDK."""
+    sdk = importlib.import_module(request.param)
+
+    def read(body: bytes) -> list[Any]:
+        http = httpx.Client(transport=httpx.MockTransport(answering(body)))
+        kind = sdk.Groq if request.param == "groq" else sdk.OpenAI
+        with kind(api_key="k", base_url="http://vessel/v1", http_client=http, max_retries=0) as client:
+            messages = [{"role": "user", "content": "hi"}]
+            return list(client.chat.completions.create(model="m", messages=messages, stream=True))
+
+    return read, sdk
+
+
+def test_the_sdks_read_an_answer(ask: Any) -> None:
+    """Comments and ids do not disturb them; text and finish_reason are there."""
+    read, _ = ask
+    chunks = read(
+        body_of([None, tokens("Hel", "lo", head=True), None, ended({"content": "Hello"})], include_usage=True)
+    )
+    choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "Hello"
+    assert choices[-1].finish_reason == "stop"
+    assert chunks[-1].usage.total_tokens == 5
+
+
+def test_the_sdks_raise_for_a_broken_stream(ask: Any) -> None:
+    """As their own APIError, with the reason in its body."""
+    read, sdk = ask
+    failed = JobFailed("job_1", "failed", "stream_broken", "It broke.")
+    with pytest.raises(sdk.APIError, match=r"It broke\.") as raised:
+        read(body_of([tokens("a", head=True), failed]))
+    assert raised.value.body["code"] == "stream_broken"
 
 
 async def told_later(go: asyncio.Event, *events: TokenEvent | VesselError) -> AsyncGenerator[TokenEvent]:
@@ -169,7 +212,7 @@ async def test_a_response_that_is_given_up_ends_its_reading() -> None:
     go = asyncio.Event()
     inner = told_later(go, tokens("a"))
     response = stream_response(await after_first(inner, 0))
-    assert await anext(response) == b": keep-alive\n\n"
+    assert await anext(response) == b": keep-alive\n"
     await response.aclose()
     with pytest.raises(StopAsyncIteration):
         await anext(inner)

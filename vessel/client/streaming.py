@@ -46,7 +46,8 @@ class _Stream:
             self._over, self.result = True, Result(event.job)
             return "" if event.streamed else self.result.text
         if self._until is not None and time.monotonic() >= self._until:
-            raise WaitTimeout(f"The answer was not whole within {self._timeout_s:g} s.", job_id=self.job_id)
+            text = f"The answer of job {self.job_id} was not whole within {self._timeout_s:g} s, so reading it ended. "
+            raise WaitTimeout(f"{text}The job is cancelled unless others read it.", job_id=self.job_id)
         return event.text if event is not None else ""
 
     def __repr__(self) -> str:

@@ -26,7 +26,7 @@ HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n"
-"""A comment, without the empty line: after an event with an id the SDKs' decoders take one for an event without data."""
+"""A comment without the empty line: after an event with an id the SDKs take one for an event without data."""
 _TOP = ("id", "created", "model", "system_fingerprint", "service_tier")
 _IN_MESSAGE_ONLY = frozenset({"role"})
 

@@ -153,6 +153,21 @@ def test_a_worker_killed_before_the_first_token_is_made_up_for(tmp_path: Path) -
         assert [outcome for outcome, _ in ledger_of(stack, stream.job_id)] == ["unknown", "succeeded"]
 
 
+def test_a_restart_of_redis_in_mid_stream_loses_no_token(tmp_path: Path) -> None:
+    """Worker and reader wait for it, and go on where they were."""
+    with unlimited(tmp_path) as stack, GroqClient(settings=stack.settings()) as client:
+        stack.start_worker(["power"])
+        stack.ask("/_sim/faults", SLOW | {"delay_s": 0.1})
+        stream = client.stream("Still there? <<tokens:200>>", tier="power", timeout=100)
+        pieces = [next(stream), next(stream)]
+        stack.redis.stop()
+        stack.redis.start()
+        pieces += stream
+        assert stream.result is not None
+        assert "".join(pieces) == stream.result.text
+        assert len(stream.result.attempts) == 1
+
+
 FAULTS = (
     *("stream_event_error", "stream_data_error", "stream_x_groq_error", "stream_broken_json", "stream_no_done"),
     *("stream_early_fin", "stream_reset", "stream_silence", "stream_comments"),

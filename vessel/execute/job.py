@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from vessel.dispatch.queues import queue_for
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from vessel.keyspace.script import Call as ScriptCall
 
 _CANCELLED = Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything more was sent.")
-PROBE_DEADLINE_S = 20.0
-"""A call that looks whether a model is back is given up sooner: it may hang, and the next look waits for it."""
 
 log = get_logger(__name__)
 
@@ -66,9 +63,7 @@ class JobRun:
         self.ended = admission.ending
         if refusal is not None:
             return await self._turn_back(refusal)
-        if admission.probes:
-            planned = replace(planned, deadline_s=min(planned.deadline_s, PROBE_DEADLINE_S))
-        outcome = await self._send(planned)
+        outcome = await self._send(planned, probes=admission.probes)
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
@@ -110,11 +105,11 @@ class JobRun:
             return Fail(JobState.FAILED, "attempts_exhausted", text)
         return None
 
-    async def _send(self, planned: Plan) -> Outcome:
+    async def _send(self, planned: Plan, *, probes: bool) -> Outcome:
         """Call the upstream; a cancel of the job or a second TERM cuts the call and leaves it unknown."""
         number = planned.call.number
         async with Readers(self.executor, self.held, number, self.cancel) as readers:
-            task = asyncio.ensure_future(readers.call(planned, f"{self.job.id}/{number}"))
+            task = asyncio.ensure_future(readers.call(planned, f"{self.job.id}/{number}", probes=probes))
             self.sending = task
             try:
                 outcome = await task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from vessel.upstream.outcome import Outcome
 
 CHECK_S = 1.0
+PROBE_DEADLINE_S = 20.0
+"""A call that looks whether a model is back is given up sooner: it may hang, and the next look waits for it."""
+
 UNREAD = f"Nobody has read the answer for {READER_GONE_MS / 1000:g} s"
 _UNSTREAMED = "json_schema"
 """Groq refuses a stream of such an answer (groq-facts 6); readers get it as a whole."""
@@ -56,16 +60,22 @@ class Readers:
         """Tell whether a reader may have seen a part of the answer."""
         return self._batches > 0
 
-    async def call(self, planned: Plan, attempt: str) -> Outcome:
-        """Call Groq or the failover endpoint, streamed where the job has readers and the vessel can."""
+    async def call(self, planned: Plan, attempt: str, *, probes: bool) -> Outcome:
+        """Call Groq or the failover endpoint, streamed where the job has readers and the vessel can.
+
+        A call that `probes` whether a model is back is given up sooner; a stream shows that by its first token.
+        """
         executor, model = self.executor, planned.call.model
         upstream = executor.failover if model.vessel is Vessel.OPENAI else executor.upstream
         form = planned.body.get("response_format")
         whole = model.vessel is Vessel.OPENAI or (isinstance(form, dict) and form.get("type") == _UNSTREAMED)
+        sooner = PROBE_DEADLINE_S if probes else math.inf
         if whole or not self.held.job.streams:
-            return await upstream.call(model.served_id, planned.body, deadline_s=planned.deadline_s, attempt=attempt)
+            deadline_s = min(planned.deadline_s, sooner)
+            return await upstream.call(model.served_id, planned.body, deadline_s=deadline_s, attempt=attempt)
         settings = executor.settings
-        pace = Pace(planned.deadline_s, settings.first_token_timeout, settings.stream_idle_timeout)
+        first_token_s = min(settings.first_token_timeout, sooner)
+        pace = Pace(planned.deadline_s, first_token_s, settings.stream_idle_timeout)
         return await executor.upstream.stream(
             model.served_id, planned.body, pace=pace, attempt=attempt, take=self._take
         )
@@ -105,11 +115,11 @@ class Readers:
             except Unreachable:
                 self._cut("Redis could not be reached for a minute")
                 return
-            if answer.word != "written":
+            if answer.word == "superseded":
                 self._waiting.clear()
-                gone = answer.word == "superseded"
-                self._cut("Another worker had taken the job over" if gone else "The job was cancelled")
-                return
+                self._cut("Another worker had taken the job over")
+            elif answer.word == "cancel_requested":
+                self._cut("The job was cancelled")
 
     async def _watch(self) -> None:
         """Cut the call once nobody has read for long; whoever comes has that long from the call's start, too."""

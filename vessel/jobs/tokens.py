@@ -37,7 +37,10 @@ class Batch:
 
 
 def stream(held: Held, attempt: int, batch: Batch) -> Call[Answer]:
-    """Write a batch: answers written, cancel_requested or superseded. Its id in the stream is `attempt-number`."""
+    """Write a batch; its id in the stream is `attempt-number`.
+
+    Answers written, cancel_requested when it is written and the call is to be cut, or superseded.
+    """
     args: dict[str, Arg] = {
         "generation": held.generation,
         "owner": held.owner,

@@ -81,9 +81,12 @@ class Asking:
             known = self._known = (time.monotonic(), answers[0])
         return known[1], workers  # type: ignore[index]  # known or just learned
 
-    def submit(self, ask: Ask, reply: str) -> Steps[Asked]:
-        """Make a job and do not wait. Raises NoWorkers only where the job is to fail in an outage."""
-        prepared = yield from self._prepared(ask, reply, waits=False)
+    def submit(self, ask: Ask, reply: str, *, waits: bool = False) -> Steps[Asked]:
+        """Make a job and do not wait here; `waits`: somebody is going to.
+
+        Raises NoWorkers where somebody waits, or where the job is to fail in an outage.
+        """
+        prepared = yield from self._prepared(ask, reply, waits=waits)
         return _asked((yield from run(self.door.create(prepared))))
 
     def answer(self, ask: Ask, replies: Replies, timeout_s: float | None) -> Steps[Job]:
@@ -132,7 +135,8 @@ class Asking:
 
     def prepare(self, ask: Ask, availability: Availability, alive: Mapping[str, int], reply: str) -> Prepared:
         """Check and route one request, and choose who carries it while its tier has no worker."""
-        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply)
+        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply,
+                                     streaming=ask.streaming)  # fmt: skip
         return carried(prepared, alive)
 
     def _prepared(self, ask: Ask, reply: str, *, waits: bool) -> Steps[Prepared]:

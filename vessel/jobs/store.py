@@ -9,9 +9,11 @@ from vessel.jobs.flows import flow_of, group_of, in_outage
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import (
+    BROKEN_BY_LOSS,
     LANES,
     NO_ATTEMPT,
     ORPHANED,
+    STREAM_BROKEN,
     UNKNOWN,
     Answer,
     Due,
@@ -54,6 +56,9 @@ LIGHT_FIELDS = (
         "cancel",
         "waits",
         "start_at",
+        "streams",
+        "streamed",
+        "read_at",
     ),
 )
 """A record without its payloads and attempts."""
@@ -311,6 +316,8 @@ class JobStore:
             "poison_reason": "poison_job",
             "poison_message": f"Its worker was lost {MAX_KILLS} times in mid-call, or {MAX_LAPSES} times in all, so it "
             "is not run again. Look at the request before you submit it anew.",
+            "broken_reason": STREAM_BROKEN,
+            "broken_message": BROKEN_BY_LOSS,
             "unknown": UNKNOWN,
         }
         return load("rescue").call(_named(self.of(job), self.gate(job, None)), args, _answer)

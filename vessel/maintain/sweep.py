@@ -109,7 +109,7 @@ class Sweeper:
                 raise answer
             if isinstance(answer, BaseException):  # one job's trouble must not keep the others waiting
                 log.error("sweep.job_failed", job_id=job.id, error=type(answer).__name__)
-            elif event and answer.word in {"done", "poisoned"}:
+            elif event and answer.word in {"done", "poisoned", "broken"}:
                 log.warning(event, job_id=job.id, tier=job.tier, model=job.model, outcome=answer.word)
 
     def _sets(self) -> tuple[str, ...]:

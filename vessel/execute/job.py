@@ -98,6 +98,9 @@ class JobRun:
         """Say what ends the job before anything more is sent: a cancel, its deadline, or calls cut by dying workers."""
         if self.job.cancel_requested:
             return _CANCELLED
+        if self.job.source and not self.job.body:
+            text = "Its batch's input file is gone, so nothing was sent. Submit it again."
+            return Fail(JobState.FAILED, "input_gone", text)
         if self.job.deadline_at is not None and self.executor.now_ms() >= self.job.deadline_at:
             return Fail(JobState.EXPIRED, "deadline", "Its deadline passed while it waited. Give a longer deadline.")
         elsewhere = vessel_of(self.job.current.model) is Vessel.OPENAI and self.hop > 0  # it costs no attempt

@@ -186,6 +186,11 @@ class Job:
     waits_for_gate: bool = False
     start_at: int | None = None
     output_tokens: int = 0
+    batch: str = ""
+    line: str = ""
+    """Its place in its batch, `group:position`."""
+    source: str = ""
+    """Where its body lies, as `file offset length`; empty where the record holds it."""
 
     @property
     def terminal(self) -> bool:

@@ -148,4 +148,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         at_model=_text(record, "at_model"),
         waits_for_gate=_text(record, "waits") == "1",
         start_at=_number(record, "start_at"),
+        batch=_text(record, "batch"),
+        line=_text(record, "line"),
+        source=_text(record, "source"),
     )

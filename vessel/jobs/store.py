@@ -39,6 +39,9 @@ LIGHT_FIELDS = (
         "cancel",
         "waits",
         "start_at",
+        "batch",
+        "line",
+        "source",
     ),
 )
 """A record without its payloads and attempts."""
@@ -104,6 +107,7 @@ class JobStore:
             reply=job.reply,
             group=group_of(model or job.model, job.priority),
             flow=flow_of(onto, job.tenant, anywhere=fails_over(job)),
+            batch=job.batch,
         )
 
     def gate(self, job: Job, charge: Charge | None) -> GateKeys:

@@ -1,6 +1,7 @@
 -- Take back a job whose lease is over: the call in flight stays unknown in the ledger, the job is queued again.
 -- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it.
 -- KEYS: job events idem reply leases deadlines tickets queue ledger gate bookings inflight
+-- KEYS: batch lines_out lines_err lines_open open_batches
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message unknown
 -- include: record
@@ -9,6 +10,7 @@
 -- include: budget
 -- include: attempt
 -- include: ended
+-- include: batch
 -- Returns: {done} {poisoned} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
 local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n')
@@ -42,5 +44,6 @@ end
 redis.call('HSET', job, 'state', to_failed, 'reason', poison_reason, 'message', poison_message, 'finished', ms(now))
 redis.call('ZREM', deadlines, id)
 emit(events, now, to_failed, to_failed, generation, poison_reason)
-ended(job, events, idem, reply, id, to_failed, ttl_ms)
+line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to_failed, now)
+ended(job, events, idem, reply, id, to_failed, kept_ms(batch, job, ttl_ms, now))
 return {'poisoned', ''}

@@ -114,9 +114,9 @@ def request_id(batch_id: str, place: str) -> str:
     return f"batch_req_{derived('request', batch_id, place)}"
 
 
-def output_line(batch_id: str, place: str, custom_id: str, job: Job | None) -> bytes:
+def output_line(batch_id: str, place: str, custom_id: str, response: bytes | None) -> bytes:
     """Write a line that has a result as Groq does."""
-    body = (job.response if job else None) or b"null"
+    body = response or b"null"
     upstream = _upstream_id(body) or line_job_id(batch_id, place).replace("job_", "req_")
     head = {"id": request_id(batch_id, place), "custom_id": custom_id}
     inner = {"status_code": 200, "request_id": upstream}

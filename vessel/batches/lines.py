@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vessel.batches.model import ENDPOINT, ENDPOINTS, FAULTS_TOLD, LONGEST_LINE, MOST_LINES, Fault, TooManyLines
 from vessel.errors import InvalidRequest, Unreachable
+from vessel.gate.tokens import estimate_tokens
 from vessel.wire import Policy, Priority, check_submission
 
 if TYPE_CHECKING:
@@ -204,6 +205,38 @@ class Index:
         self._open[group] = []
 
 
+SAMPLED_FIRST, SAMPLED_EVERY = 64, 64
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the lines of one model come to; prompt tokens are counted for a sample and scaled by bytes."""
+
+    lines: int = 0
+    bytes: int = 0
+    asked_output: int = 0
+    unbounded: int = 0
+    """Lines that do not bound their answer."""
+    sampled_bytes: int = 0
+    sampled_tokens: int = 0
+
+    def add(self, body: Mapping[str, Any], model: str, length: int) -> None:
+        """Count a line."""
+        if self.lines < SAMPLED_FIRST or self.lines % SAMPLED_EVERY == 0:
+            self.sampled_bytes += length
+            self.sampled_tokens += estimate_tokens(body["messages"], model, body.get("tools"))
+        self.lines += 1
+        self.bytes += length
+        asked = body.get("max_completion_tokens") or body.get("max_tokens")
+        self.asked_output += asked or 0
+        self.unbounded += not asked
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Return about how many tokens the prompts have."""
+        return self.bytes * self.sampled_tokens // max(1, self.sampled_bytes)
+
+
 class Checker:
     """Checks the lines of one file and builds its index; faults are gathered, up to a hundred."""
 
@@ -212,6 +245,7 @@ class Checker:
         self.index = Index()
         self.faults: list[Fault] = []
         self.splitter = Splitter()
+        self.tallies: dict[str, Tally] = {}
         self._planned = planned
         self._seen: dict[str, int] = {}
         self._models: dict[object, str] = {}
@@ -239,7 +273,9 @@ class Checker:
             raise TooManyLines
         try:
             line = self._new(number, length, text)
-            self.index.add(self._model(line, length), number, offset, length, line.custom_id)
+            model = self._model(line, length)
+            self.tallies.setdefault(model, Tally()).add(line.body, model, length)
+            self.index.add(model, number, offset, length, line.custom_id)
         except BadLine as fault:
             self.faults.append(Fault(fault.kind, number, fault.message, fault.param))
         except (InvalidRequest, Unreachable) as fault:

@@ -105,7 +105,7 @@ class AsyncBatchHandle:
         from asyncio import sleep  # noqa: PLC0415  whoever asks here has it; others need not pay for it
 
         until = None if timeout is None else time.monotonic() + timeout
-        while not (batch := await self.progress()).ended:
+        while not (batch := await self.progress()).ended:  # noqa: ASYNC110  what it waits for is in Redis
             await sleep(_left(until, self.id))
         return batch
 

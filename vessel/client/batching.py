@@ -243,6 +243,13 @@ def results(document: Document) -> Flow[BatchResult]:
             yield Emit(read_result(line))
 
 
+def raw_lines(document: Document) -> Flow[bytes]:
+    """Yield further lines as they stand in the document."""
+    while lines := (yield from document.more()):
+        for line in lines:
+            yield Emit(line)
+
+
 def read_result(line: bytes) -> BatchResult:
     """Read a line of a document."""
     row = json.loads(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
 from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.batch_handle import BatchHandle
-from vessel.client.batching import Document, results
+from vessel.client.batching import Document, raw_lines, results
 from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
@@ -350,3 +350,7 @@ class Lines:
     def read(self) -> Iterator[BatchResult]:
         """Yield what has come since."""
         return self._client._iterate(results(self._document))  # noqa: SLF001  one module
+
+    def raw(self) -> Iterator[bytes]:
+        """Yield what has come since, as the lines of the document."""
+        return self._client._iterate(raw_lines(self._document))  # noqa: SLF001  one module

@@ -4,8 +4,8 @@ The first part runs both ways in this process against the same Redis, in interle
 same bodies to a queue that nobody reads, with results ignored, which is its fastest use. Vessel also checks and routes
 every line, and what it has submitted at the end is a whole batch that goes.
 
-The second part starts the REST routers in a process of their own and uploads the file as the openai SDK does: seconds
-beside reading the file, and that process' largest resident memory. Only ratios are worth quoting: the machine is shared.
+The second part starts the REST routers in a process of their own and uploads the file with the openai SDK: seconds
+beside reading the file, and its largest resident memory. Only ratios are worth quoting: the machine is shared.
 """
 
 from __future__ import annotations
@@ -87,12 +87,13 @@ def by_client(url: str, count: int, folder: Path) -> float:
 def side_by_side(url: str, count: int, rounds: int, folder: Path) -> float:
     """Measure both ways in turn; returns the ratio of their medians."""
     found: dict[str, list[float]] = {"celery": [], "client": []}
+    ways: dict[str, Callable[[], float]] = {
+        "celery": lambda: by_celery(url, count),
+        "client": lambda: by_client(url, count, folder),
+    }
     with redis.Redis.from_url(url) as store:
         for _ in range(rounds):
-            for name, run in (
-                ("celery", lambda: by_celery(url, count)),
-                ("client", lambda: by_client(url, count, folder)),
-            ):
+            for name, run in ways.items():
                 store.flushall()
                 found[name].append(count / run())
                 used = int(store.info("memory")["used_memory"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.world import World, failure, success
+from tests.contract.world import DAY_MS, World, failure, success
 from vessel.batches.file_store import NO_REPEAT, NewFile, Once
-from vessel.batches.files import Upload
+from vessel.batches.files import Upload, places
 from vessel.batches.model import BatchStatus, line_job_id, new_batch_id, new_file_id
 from vessel.batches.store import NewBatch
+from vessel.client.asking import Asking
+from vessel.client.following import events
+from vessel.client.steps import iterate
 from vessel.errors import IdempotencyConflict
 from vessel.maintain.batches import BatchKeeper
 from vessel.settings import load_settings
@@ -97,6 +101,10 @@ class Batches:
         """End a line's job."""
         return self.world.run(self.door.store.finish(held, *(how or success())))
 
+    def perform(self, effect: Any) -> Any:
+        """Run what a verb asks for."""
+        return self.world.runner.run_all(effect.calls)
+
     def counts(self, batch_id: str) -> tuple[int, int, int]:
         """Read total, completed and failed."""
         found = self.batch(batch_id).as_dict()["request_counts"]
@@ -135,6 +143,22 @@ async def test_every_end_is_counted_once_and_the_last_one_ends_the_batch(batches
     assert batches.world.run(batches.door.batches.open_batches()) == []
     assert batches.world.run(batches.door.batches.listed(batch_id, "out", 0, 9)) == ["0:0"]
     assert batches.world.run(batches.door.batches.listed(batch_id, "err", 0, 9)) == ["0:1"]
+
+
+async def test_a_line_with_a_result_keeps_its_stream_for_a_minute_then_its_record_tells(
+    batches: Batches,
+) -> None:
+    """A stream takes more than the whole record; followers have read it by then."""
+    batch_id = await batches.going(line(1), line(2))
+    batches.finish(batches.start(batch_id, "0:0"))
+    batches.finish(batches.start(batch_id, "0:1"), failure())
+    keys, client = batches.door.keys, batches.world.client
+    assert 0 < client.pttl(keys.events(line_job_id(batch_id, "0:0"))) <= 60_000
+    assert client.pttl(keys.events(line_job_id(batch_id, "0:1"))) > DAY_MS
+    assert client.pttl(keys.job(line_job_id(batch_id, "0:0"))) > DAY_MS
+    client.delete(keys.events(line_job_id(batch_id, "0:0")))
+    told = iterate(events(Asking(batches.door, "t"), line_job_id(batch_id, "0:0"), follow=True), batches.perform)
+    assert [event.name for event in told] == ["created", "started", "succeeded"]
 
 
 async def test_a_line_whose_workers_die_is_counted_as_failed(batches: Batches) -> None:
@@ -230,3 +254,66 @@ async def test_the_same_key_gives_the_same_batch_and_another_body_a_conflict(bat
         batches.create(file_id, once=Once("k"), window_s=90000)
     assert batches.create(file_id, once=Once(repeated=True)) == batch_id
     assert batches.create(file_id) != batch_id
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_counts_add_up_after_every_step_whatever_the_order(batches: Batches, seed: int) -> None:
+    """Random verbs, repeats among them: nothing is counted twice or missed, and each line is in one list once."""
+    dice = random.Random(seed)  # noqa: S311  repeatable on purpose
+    batch_id = batches.create(batches.upload([line(n, SMALL if n % 2 else LARGE) for n in range(1, 321)]))
+    await batches.keeper.validate()
+    held: list[Held] = []
+    steps = ["unfold", *["start"] * 6, *["finish"] * 6, *["fail"] * 2, "lose", "repeat", "expire"]
+    for number in range(80):
+        step = "cancel" if number == 60 and seed % 2 else dice.choice(steps)
+        await _step(batches, batch_id, step, held, dice)
+        _check(batches, batch_id)
+    batches.world.run(batches.door.batches.cancel(batch_id))
+    await batches.keeper.stop_lines(batch_id)
+    for job in held:
+        batches.finish(job)
+    while batches.world.run(batches.door.batches.open_lines(batch_id)):
+        await batches.keeper.stop_lines(batch_id)
+        _check(batches, batch_id)
+    _check(batches, batch_id)
+    assert batches.batch(batch_id).status is BatchStatus.CANCELLED
+
+
+async def _step(batches: Batches, batch_id: str, step: str, held: list[Held], dice: random.Random) -> None:
+    places_ = batches.world.run(batches.door.batches.open_lines(batch_id))
+    some_open = [batches.job(batch_id, place) for place in dice.sample(places_, min(4, len(places_)))]
+    idle = [job.line for job in some_open if job.state is JobState.QUEUED and job.generation == 0]
+    match step:
+        case "unfold":
+            await batches.keeper.tick()
+        case "start" if idle:
+            held.append(batches.start(batch_id, dice.choice(idle), lapsed=dice.random() < 0.2))
+        case "finish" if held:
+            batches.finish(held.pop(dice.randrange(len(held))))
+        case "fail" if held:
+            batches.finish(held.pop(dice.randrange(len(held))), failure())
+        case "repeat" if held:
+            some = dice.choice(held)
+            batches.finish(some)
+            batches.finish(some)
+        case "lose" if held:
+            batches.world.run(batches.door.store.rescue(batches.world.job(dice.choice(held).job.id)))
+        case "expire" if idle:
+            job = batches.job(batch_id, dice.choice(idle))
+            batches.world.client.hset(batches.door.keys.job(job.id), "deadline", 1)
+            batches.world.run(batches.door.store.expire(job))
+        case "cancel":
+            batches.world.run(batches.door.batches.cancel(batch_id))
+        case _:
+            pass
+
+
+def _check(batches: Batches, batch_id: str) -> None:
+    batch = batches.batch(batch_id)
+    assert batch.completed + batch.failed + batch.left == batch.total == 320
+    run, store = batches.world.run, batches.door.batches
+    out = run(store.listed(batch_id, "out", 0, 1000))
+    err = [f"{g}:{p}" for e in run(store.listed(batch_id, "err", 0, 1000)) for g, p, _ in places(e)]
+    assert (len(out), len(err)) == (batch.completed, batch.failed)
+    assert len({*out, *err}) == len(out) + len(err)
+    assert sum(ended for _, _, ended in batch.groups) == len(out) + len(err)

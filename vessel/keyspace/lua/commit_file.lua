@@ -14,6 +14,6 @@ local now = now_ms()
 redis.call('HSET', file, 'id', id, 'tenant', tenant, 'filename', filename, 'purpose', purpose, 'bytes', bytes,
   'lines', lines, 'created', ms(now), 'expires', ms(now + keep_ms), 'hash', hash)
 redis.call('PEXPIRE', file, keep_ms)
-list_file(files, id, ms(now), list_ms)
+note_in_list(files, id, now, list_ms)
 note_made(key, again, use_key, id, hash, keep_ms, again_ms)
 return {'created', id}

@@ -30,8 +30,7 @@ elseif owner ~= '' then
   redis.call('HSET', batch, 'owner', owner, 'owned_until', ms(now + owned_ms))
 end
 redis.call('ZADD', open_batches, ms(expires), id)
-redis.call('ZADD', batches, ms(now), id)
-redis.call('PEXPIRE', batches, list_ms)
+note_in_list(batches, id, now, list_ms)
 redis.call('PEXPIRE', batch, keep_ms)
 redis.call('PEXPIRE', index, keep_ms)
 -- Its file must not go before it: a batch may be made of a file's last day.
@@ -45,7 +44,7 @@ redis.call('PEXPIRE', readers, ms(window_ms + DAY_MS))
 local of = {id = id, tenant = tenant}
 make_document(output, output_id, 'output', of, now, keep_ms)
 make_document(errors, errors_id, 'error', of, now, keep_ms)
-list_file(files, output_id, ms(now), list_ms)
-list_file(files, errors_id, ms(now), list_ms)
+note_in_list(files, output_id, now, list_ms)
+note_in_list(files, errors_id, now, list_ms)
 note_made(key, again, use_key, id, hash, keep_ms, again_ms)
 return {'created', id}

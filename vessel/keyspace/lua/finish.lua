@@ -53,4 +53,5 @@ redis.call('ZREM', tickets, id)
 emit(events, now, to, to, next_generation, attempt)
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
 ended(job, events, idem, reply, id, to, kept_ms(batch, job, ttl_ms, now))
+forget_events(job, events)
 return {'finished', to}

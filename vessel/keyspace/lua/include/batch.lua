@@ -2,12 +2,21 @@
 -- Most jobs are of no batch; theirs has no `line`.
 local LATE_MS = 3600000
 local PICO_DIGITS = 12
+local EVENTS_MS = 60000
 
 -- Lines stay readable for as long as their batch does: until its window is over, and the usual time after that.
 local function kept_ms(batch, job, ttl_ms, now)
   local expires = redis.call('HEXISTS', job, 'line') == 1 and redis.call('HGET', batch, 'expires')
   if not expires then return ttl_ms end
   return ms(ttl_ms + math.max(0, expires - now) + LATE_MS)
+end
+
+-- A stream takes five kilobytes however short it is. Of a line that has its result it goes once its followers have read
+-- it: the record tells the same life.
+local function forget_events(job, events)
+  if redis.call('HEXISTS', job, 'line') == 1 and redis.call('HEXISTS', job, 'response') == 1 then
+    redis.call('PEXPIRE', events, EVENTS_MS)
+  end
 end
 
 local function end_batch(batch, open_batches, now)

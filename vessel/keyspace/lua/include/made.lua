@@ -16,9 +16,11 @@ local function note_made(key, again, use_key, id, hash, keep_ms, again_ms)
   redis.call('SET', again, id .. ' ' .. hash, 'PX', again_ms)
 end
 
-local function list_file(files, id, at, list_ms)
-  redis.call('ZADD', files, at, id)
-  redis.call('PEXPIRE', files, list_ms)
+-- A tenant's list; what is older than anything is kept is taken out of it.
+local function note_in_list(list, id, now, list_ms)
+  redis.call('ZADD', list, ms(now), id)
+  redis.call('ZREMRANGEBYSCORE', list, '-inf', ms(now - list_ms))
+  redis.call('PEXPIRE', list, list_ms)
 end
 
 -- A document of a batch: a file without bytes, as it is rendered when it is read.

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from vessel.batches.file_store import FileStore
+from vessel.batches.store import BatchStore
 from vessel.dispatch.queues import queue_for
 from vessel.dispatch.ticket import render, template
 from vessel.errors import CostCapTooSmall, IdempotencyConflict, InvalidRequest, NoRedis
@@ -95,6 +97,8 @@ class Door:
             lease_ms=int(settings.lease * 1000),
             org=settings.org,
         )
+        self.files = FileStore(self.keys)
+        self.batches = BatchStore(self.keys, self.store.ttl_ms)
 
     def model_of(self, hop: str) -> Model:
         """Return the model behind a hop's name; the failover vessel's is the one set now. Raises UnknownModel."""

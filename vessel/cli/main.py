@@ -8,6 +8,7 @@ import typer
 
 from vessel import __version__
 from vessel.cli.commands import ask, look, queue, steer
+from vessel.cli.commands import batch as batches
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
 from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
@@ -51,6 +52,7 @@ for panel, members in {
 }.items():
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
+app.add_typer(batches.batch, rich_help_panel="Queue")
 for group in (steer.maintenance, steer.budget):
     app.add_typer(group, rich_help_panel="Steer")
 

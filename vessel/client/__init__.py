@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from vessel.batches.estimate import Estimate
+from vessel.batches.model import Batch, BatchNotFound, BatchStatus, Fault, InvalidBatch
+from vessel.client.batch_handle import AsyncBatchHandle, BatchHandle
+from vessel.client.batching import BatchResult
 from vessel.client.compound import GroqCompound
 from vessel.client.following import JobEvent
 from vessel.client.functions import analyze, generate_code, query, research
@@ -37,16 +41,25 @@ if TYPE_CHECKING:
     from vessel.client.concurrent import AsyncGroqClient
 
 __all__ = [
+    "AsyncBatchHandle",
     "AsyncGroqClient",
     "AsyncJobHandle",
     "AsyncTokenStream",
     "Attempt",
+    "Batch",
+    "BatchHandle",
+    "BatchNotFound",
+    "BatchResult",
+    "BatchStatus",
     "Budget",
     "CodeResult",
+    "Estimate",
+    "Fault",
     "GateInfo",
     "GroqClient",
     "GroqCompound",
     "IdempotencyConflict",
+    "InvalidBatch",
     "InvalidLine",
     "InvalidRequest",
     "Job",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vessel.client.carrier import carried, no_worker, outage_of
 from vessel.client.gates import explained
+from vessel.client.looking import with_body
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
 from vessel.dispatch.queues import tiers_of
@@ -129,6 +130,7 @@ class Asking:
         job = yield from run(self.door.store.read(job_id))
         if job is None or job.tenant != self.tenant:
             raise JobNotFound
+        job = yield from with_body(self.door, job)
         availability, _ = yield from self.seen(alive=False)
         prepared = retry(self.door, job, availability=availability, reply=reply)
         return _asked((yield from run(self.door.create(prepared))))

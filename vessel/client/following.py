@@ -50,6 +50,9 @@ def events(asking: Asking, job_id: str, *, follow: bool) -> Flow[JobEvent]:
     if job is None or job.tenant != asking.tenant:
         raise JobNotFound
     last, state = "0", job.state
+    if not past and job.terminal:
+        yield from _told_by_record(asking, job_id)
+        return
     while True:
         for event in map(_event, past):
             last, state = event.id, event.state
@@ -57,6 +60,18 @@ def events(asking: Asking, job_id: str, *, follow: bool) -> Flow[JobEvent]:
         if not follow or state in TERMINAL:
             return
         past = yield Listen(read_stream(keys.events(job_id), last))
+
+
+def _told_by_record(asking: Asking, job_id: str) -> Flow[JobEvent]:
+    """Give what the record tells of a life whose stream is not kept any more, as with lines of batches."""
+    (job,) = yield Run([asking.door.store.read(job_id)])
+    if job is None:
+        raise JobNotFound
+    moments = [(job.created_at, "created", JobState.QUEUED, "")]
+    moments += [(a.started_at, "started", JobState.RUNNING, str(a.number)) for a in job.attempts]
+    moments.append((job.finished_at or job.updated_at, str(job.state), job.state, job.reason))
+    for number, (at, name, state, detail) in enumerate(moments):
+        yield Emit(JobEvent(f"{at}-{number}", name, state, job.generation, at, detail))
 
 
 def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | None) -> Flow[Ended]:

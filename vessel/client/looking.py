@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from vessel.batches.files import body_of, read_source
 from vessel.client.steps import Run, Steps, run
 from vessel.control import cancel as cancel_call
 from vessel.errors import InvalidRequest, JobNotFound
@@ -14,6 +16,7 @@ from vessel.wire import JobState, parse_duration_s
 if TYPE_CHECKING:
     from vessel.client.asking import Asking
     from vessel.jobs.model import Job
+    from vessel.submit import Door
 
 PAGE = 200
 Since = datetime | timedelta | str
@@ -21,7 +24,15 @@ Since = datetime | timedelta | str
 
 def job_of(asking: Asking, job_id: str) -> Steps[Job]:
     """Read a whole job. Raises JobNotFound, also for another tenant's."""
-    return _own(asking, (yield from run(asking.door.store.read(job_id))))
+    return (yield from with_body(asking.door, _own(asking, (yield from run(asking.door.store.read(job_id))))))
+
+
+def with_body(door: Door, job: Job) -> Steps[Job]:
+    """Read the request of a job that is a line of a batch, whose record only says where it lies."""
+    if not job.source or job.body:
+        return job
+    body = body_of((yield Run(door.files.range(*read_source(job.source)))))
+    return replace(job, body=body, prompt_bytes=len(body))
 
 
 def state_of(asking: Asking, job_id: str) -> Steps[JobState]:

@@ -7,23 +7,31 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
-from vessel.client import core, following, gates, looking, survey
+from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.asking import Asked
+from vessel.client.batch_handle import BatchHandle
+from vessel.client.batching import Document, raw_lines, results
 from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive, iterate
 from vessel.client.streaming import HEARTBEAT_S, TokenStream
+from vessel.client.submitting import estimate as estimate_batch
+from vessel.client.submitting import submit_batch
 from vessel.submit import Door, redis_url
 from vessel.watch import succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from vessel.batches.estimate import Estimate
+    from vessel.batches.model import Batch
+    from vessel.client.batching import BatchResult
     from vessel.client.following import Ended, JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, SubmitOptions, WaitOptions
+    from vessel.client.submitting import Source
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import SyncRunner
@@ -220,6 +228,52 @@ class GroqClient:
         """Yield a job's life so far, oldest first; with `follow` until it has ended. Raises JobNotFound."""
         return self._iterate(following.events(self._core.asking, job_id, follow=follow))
 
+    # --- batches
+
+    def submit_batch(
+        self,
+        lines: Source,
+        *,
+        window: str = "24h",
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> BatchHandle:
+        """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
+
+        Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
+        by line, IdempotencyConflict.
+        """
+        made, estimate = self._run(
+            submit_batch(self._core.asking, lines, window=window, metadata=metadata, key=idempotency_key)
+        )
+        return BatchHandle(self, made.id, estimate)
+
+    def estimate_batch(self, lines: Source) -> Estimate:
+        """Estimate a batch's cost and the time that the quota allows it in; nothing is sent. Raises InvalidBatch."""
+        return self._run(estimate_batch(self._core.asking, lines))
+
+    def batch(self, batch_id: str) -> BatchHandle:
+        """Hold a batch that was submitted before; nothing is asked yet."""
+        return BatchHandle(self, batch_id)
+
+    def batches(self, limit: int = 20) -> list[Batch]:
+        """List batches, newest first."""
+        read, key = self.door.batches.batch, self.door.keys.batches(self._core.tenant)
+        found, _ = self._run(batching.page(self.door, key, read, None, limit))
+        return found
+
+    def batch_progress(self, batch_id: str) -> Batch:
+        """Read a batch as of this moment. Raises BatchNotFound."""
+        return self._run(batching.batch_of(self.door, self._core.tenant, batch_id))
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Cancel a batch; results stay. Raises BatchNotFound, WrongState when it has ended."""
+        return self._run(batching.cancel_batch(self.door, self._core.tenant, batch_id))
+
+    def batch_document(self, batch_id: str, part: str) -> Lines:
+        """Open a batch's results (`out`) or errors (`err`), to be read on and on."""
+        return Lines(self, Document(self.door, batch_id, part))
+
     # --- the stack
 
     def route(self, prompt: Prompt, **options: Unpack[Options]) -> RoutePlan:
@@ -317,3 +371,19 @@ class GroqClient:
                 return self.waiter.wait(job_id, timeout_s)
             case _ as never:
                 assert_never(never)
+
+
+class Lines:
+    """A document of a batch, read on from where it was left."""
+
+    def __init__(self, client: GroqClient, document: Document) -> None:
+        """Begin at its start."""
+        self._client, self._document = client, document
+
+    def read(self) -> Iterator[BatchResult]:
+        """Yield what has come since."""
+        return self._client._iterate(results(self._document))  # noqa: SLF001  one module
+
+    def raw(self) -> Iterator[bytes]:
+        """Yield what has come since, as the lines of the document."""
+        return self._client._iterate(raw_lines(self._document))  # noqa: SLF001  one module

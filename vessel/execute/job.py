@@ -97,6 +97,9 @@ class JobRun:
             return _CANCELLED
         if left_unread(self.executor, self.job):
             return Fail(JobState.CANCELLED, "cancelled", f"{UNREAD}, so it was cancelled before it was sent.")
+        if self.job.source and not self.job.body:
+            text = "Its batch's input file is gone, so nothing was sent. Submit it again."
+            return Fail(JobState.FAILED, "input_gone", text)
         if self.job.deadline_at is not None and self.executor.now_ms() >= self.job.deadline_at:
             return Fail(JobState.EXPIRED, "deadline", "Its deadline passed while it waited. Give a longer deadline.")
         elsewhere = vessel_of(self.job.current.model) is Vessel.OPENAI and self.hop > 0  # it costs no attempt

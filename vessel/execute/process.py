@@ -6,9 +6,11 @@ import asyncio
 import itertools
 import time
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vessel.batches.files import body_of, read_source
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
 from vessel.execute.output_history import REFRESH_S, OutputHistory
@@ -114,6 +116,8 @@ class Executor:
             if not isinstance(held, Held):
                 log.debug("job.ticket_dropped", job_id=job_id, generation=generation, reason=held.word)
                 return None
+            if held.job.source:
+                held = await self._with_body(held)
             run = JobRun(self, held)
             self._runs[owner] = run
             try:
@@ -123,6 +127,12 @@ class Executor:
             log.info("job.served", job_id=job_id, tier=held.job.tier, model=held.job.model, state=ended,
                      attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             return {"job": job_id, "state": ended, "model": held.job.model}
+
+    async def _with_body(self, held: Held) -> Held:
+        """Read the request of a batch's line, whose record only says where it lies; none where its file is gone."""
+        parts = self.door.files.range(*read_source(held.job.source))
+        body = body_of([await persist(self.runner, part) for part in parts])
+        return replace(held, job=replace(held.job, body=body, prompt_bytes=len(body)))
 
     def drain(self) -> None:
         """Start nothing more: claimed jobs that have not started are released, running calls end."""

@@ -196,6 +196,11 @@ class Job:
     """Whether the first pieces of it are written: no other call can serve the job any more."""
     read_at: int | None = None
     """When a reader was last there."""
+    batch: str = ""
+    line: str = ""
+    """Its place in its batch, `group:position`."""
+    source: str = ""
+    """Where its body lies, as `file offset length`; empty where the record holds it."""
 
     @property
     def terminal(self) -> bool:

@@ -154,4 +154,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         streams=_text(record, "streams") == "1",
         streamed=_text(record, "streamed") == "1",
         read_at=_number(record, "read_at"),
+        batch=_text(record, "batch"),
+        line=_text(record, "line"),
+        source=_text(record, "source"),
     )

@@ -59,6 +59,9 @@ LIGHT_FIELDS = (
         "streams",
         "streamed",
         "read_at",
+        "batch",
+        "line",
+        "source",
     ),
 )
 """A record without its payloads and attempts."""
@@ -97,6 +100,7 @@ class JobStore:
             reply=job.reply,
             group=group_of(model or job.model, job.priority),
             flow=flow_of(onto, job.tenant, outage=in_outage(job)),
+            batch=job.batch,
         )
 
     def gate(self, job: Job, charge: Charge | None) -> GateKeys:

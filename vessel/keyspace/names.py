@@ -34,6 +34,17 @@ TTL_CLASSES: dict[str, KeyClass] = {
     ),
     "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
     "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
+    "file": KeyClass(
+        r"files?:.+", Life.TIMED, "a stored file, its chunks, and a tenant's list of them; 30 days or longer"
+    ),
+    "batch": KeyClass(
+        r"batch(es)?:.+",
+        Life.TIMED,
+        "a batch, its index and lists, and a tenant's list: its window and VESSEL_RESULT_TTL",
+    ),
+    "open_batches": KeyClass(
+        r"batches", Life.PERMANENT, "sorted set, one entry per open batch, by the end of its window"
+    ),
     "gate": KeyClass(
         r"gate:.+", Life.TIMED, "two days: a model's buckets, what was learned, its breaker, its bookings"
     ),
@@ -153,6 +164,39 @@ class Keys:
         """Name the channel on which a worker process hears that a booking may start early."""
         return self._key("wake", worker)
 
+    def file(self, file_id: str) -> str:
+        """Name a file's record."""
+        return self._key("file", file_id)
+
+    def chunk(self, file_id: str, number: int) -> str:
+        """Name one of the strings in which a file lies."""
+        return self._key("file", file_id, str(number))
+
+    def chunk_readers(self, file_id: str) -> str:
+        """Name the set of the batches that were made of a file."""
+        return self._key("file", file_id, "readers")
+
+    def files(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's files by creation time."""
+        return self._key("files", tenant)
+
+    def batch(self, batch_id: str, part: str = "") -> str:
+        """Name a batch's record, or one of its parts."""
+        return self._key("batch", batch_id, part) if part else self._key("batch", batch_id)
+
+    def batches(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's batches by creation time."""
+        return self._key("batches", tenant)
+
+    def once(self, tenant: str, what: str) -> str:
+        """Name the string that says which batch or file a repeated request made."""
+        return self._key("batches", "key", tenant, hashlib.sha256(what.encode()).hexdigest()[:32])
+
+    @property
+    def open_batches(self) -> str:
+        """Name the sorted set of batches that have not ended."""
+        return self._key("batches")
+
     @property
     def groups(self) -> str:
         """Name the set of the backlog's groups."""
@@ -240,6 +284,11 @@ class JobKeys:
     backlog: str
     flows: str
     groups: str
+    batch: str
+    lines_out: str
+    lines_err: str
+    lines_open: str
+    open_batches: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,10 +331,11 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
     )
 
 
-def job_keys(
-    keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = ""
-) -> JobKeys:
-    """Collect one job's keys; `idem` and `reply` are full key names, empty where the job has none."""
+def job_keys(  # noqa: PLR0913  one name for each key
+    keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
+    batch: str = "",
+) -> JobKeys:  # fmt: skip
+    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be."""
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),
@@ -302,4 +352,9 @@ def job_keys(
         backlog=keys.backlog(group, flow),
         flows=keys.flows(group),
         groups=keys.groups,
+        batch=keys.batch(batch or "none"),
+        lines_out=keys.batch(batch or "none", "out"),
+        lines_err=keys.batch(batch or "none", "err"),
+        lines_open=keys.batch(batch or "none", "open"),
+        open_batches=keys.open_batches,
     )

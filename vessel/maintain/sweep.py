@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.batches import BatchKeeper
 from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
 from vessel.maintain.models import store_models
@@ -52,6 +53,7 @@ class Sweeper:
         self.reconciler = Reconciler(door, runner)
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
+        self.batches = BatchKeeper(door, runner, worker)
         self._sweeps_until = 0.0
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
@@ -62,7 +64,8 @@ class Sweeper:
         # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
         await asyncio.gather(
             self._keep(self.tick),
-            self._keep(self._feed, every_s=FEED_EVERY_S),
+            self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
+            self._keep(self._validate, every_s=FEED_EVERY_S),
             self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
         )
 
@@ -94,8 +97,19 @@ class Sweeper:
         await self.carrier.tick()
 
     async def _feed(self) -> None:
-        if asyncio.get_running_loop().time() < self._sweeps_until:
+        if self._sweeps():
             await self.feeder.tick()
+
+    async def _unfold(self) -> None:
+        if self._sweeps():
+            await self.batches.tick()
+
+    async def _validate(self) -> None:
+        if self._sweeps():
+            await self.batches.validate()
+
+    def _sweeps(self) -> bool:
+        return asyncio.get_running_loop().time() < self._sweeps_until
 
     async def _each(self, ids: Sequence[str], act: Callable[[Job], Call[Any]], event: str = "") -> None:
         jobs = await self.runner.run_all([self.store.peek(job_id) for job_id in ids])

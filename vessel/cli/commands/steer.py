@@ -64,7 +64,7 @@ def budget_clear(*, tenant: Tenant = None, as_json: options.AsJson = False) -> N
     clear(tenant, as_json=as_json)
 
 
-def group(name: str, text: str, **commands: Callable[..., None]) -> typer.Typer:
+def group(name: str, text: str, **commands: Callable[..., int | None]) -> typer.Typer:
     """Make a command with commands of its own."""
     made = typer.Typer(name=name, help=text)
 

@@ -5,6 +5,7 @@
 -- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
 -- KEYS: job events tokens idem reply leases parked deadlines tickets ledger
 -- KEYS: gate bookings inflight budget whole backlog flows groups
+-- KEYS: batch lines_out lines_err lines_open open_batches
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
@@ -13,6 +14,7 @@
 -- include: attempt
 -- include: backlog
 -- include: ended
+-- include: batch
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 local now = now_ms()
 local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
@@ -50,5 +52,7 @@ redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 emit(events, now, to, to, next_generation, attempt)
-ended(job, events, tokens, idem, reply, id, to, ttl_ms)
+line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
+ended(job, events, tokens, idem, reply, id, to, kept_ms(batch, job, ttl_ms, now))
+forget_events(job, events)
 return {'finished', to}

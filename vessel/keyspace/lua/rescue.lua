@@ -2,6 +2,7 @@
 -- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it, and so does one after
 -- the first pieces of its answer were streamed: another answer would not go on where they end.
 -- KEYS: job events tokens idem reply leases deadlines tickets queue ledger gate bookings inflight
+-- KEYS: batch lines_out lines_err lines_open open_batches
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message broken_reason broken_message unknown
 -- include: record
@@ -10,6 +11,7 @@
 -- include: budget
 -- include: attempt
 -- include: ended
+-- include: batch
 -- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
 local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n',
@@ -48,5 +50,6 @@ end
 redis.call('HSET', job, 'state', to_failed, 'reason', reason, 'message', message, 'finished', ms(now))
 redis.call('ZREM', deadlines, id)
 emit(events, now, to_failed, to_failed, generation, reason)
-ended(job, events, tokens, idem, reply, id, to_failed, ttl_ms)
+line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to_failed, now)
+ended(job, events, tokens, idem, reply, id, to_failed, kept_ms(batch, job, ttl_ms, now))
 return {word, ''}

@@ -1,0 +1,184 @@
+"""The shapes of files and batches for OpenAPI, as the openai and groq SDKs' types have them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FILE_ID = "file-0123456789abcdef0123456789abcdef"
+BATCH_ID = "batch_0123456789abcdef0123456789abcdef"
+
+
+class Problem(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    code: str | None
+    param: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """OpenAI's error body."""
+
+    error: Problem
+
+
+class FileObject(BaseModel):
+    """A stored file."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "id": FILE_ID, "object": "file", "bytes": 1024, "created_at": 1795780800, "expires_at": 1798372800,
+        "filename": "requests.jsonl", "purpose": "batch", "status": "processed", "status_details": None,
+    }]})  # fmt: skip
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int | None
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"]
+    status_details: str | None
+
+
+class FileList(BaseModel):
+    """A page of files."""
+
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FileDeleted(BaseModel):
+    """That a file was deleted."""
+
+    id: str
+    object: Literal["file"]
+    deleted: bool
+
+
+class BatchFault(BaseModel):
+    """What is wrong with a line of the input file, counted from 1."""
+
+    code: str | None
+    line: int | None
+    message: str | None
+    param: str | None
+
+
+class BatchFaults(BaseModel):
+    """The report of a batch that was not accepted, a hundred faults at most."""
+
+    object: Literal["list"]
+    data: list[BatchFault]
+
+
+class RequestCounts(BaseModel):
+    """How many requests there are, have a result, and ended without one: exact at every moment."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchObject(BaseModel):
+    """A batch."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "id": BATCH_ID, "object": "batch", "endpoint": "/v1/chat/completions", "model": "openai/gpt-oss-20b",
+        "errors": None, "input_file_id": FILE_ID, "completion_window": "24h", "status": "in_progress",
+        "output_file_id": None, "error_file_id": None, "created_at": 1795780800, "in_progress_at": 1795780803,
+        "expires_at": 1795867200, "request_counts": {"total": 50000, "completed": 0, "failed": 0},
+        "metadata": {"team": "docs"},
+    }]})  # fmt: skip
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    model: str | None
+    errors: BatchFaults | None
+    input_file_id: str
+    completion_window: str
+    status: Literal[
+        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    in_progress_at: int | None
+    expires_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    usage: dict[str, Any]
+    metadata: dict[str, str] | None
+    vessel: dict[str, Any]
+
+
+class Paging(BaseModel):
+    """Groq's cursor."""
+
+    next_cursor: str | None
+
+
+class BatchList(BaseModel):
+    """A page of batches."""
+
+    object: Literal["list"]
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+    paging: Paging
+
+
+class BatchRequest(BaseModel):
+    """What makes a batch."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "input_file_id": FILE_ID, "endpoint": "/v1/chat/completions", "completion_window": "24h",
+        "metadata": {"team": "docs"},
+    }]})  # fmt: skip
+
+    input_file_id: str
+    endpoint: Literal["/v1/chat/completions", "/openai/v1/chat/completions"]
+    completion_window: str = Field(pattern=r"^[0-9]+[hd]$", description="From 24h to 7d.")
+    metadata: dict[str, str] | None = Field(None, description="At most 16 pairs.")
+
+
+_TEXTS = {
+    400: "The request is not valid; `param` names where.",
+    401: "No valid API key.",
+    403: "This key may not do that.",
+    404: "There is no such thing, or it belongs to another tenant.",
+    408: "The request did not arrive in time.",
+    409: "It cannot be done in this state, or the idempotency key was used with another body.",
+    413: "The body is too large.",
+    415: "The body is not of the kind that is taken here.",
+    429: "A quota is used up; `retry-after` says for how long.",
+    503: "Redis cannot be reached.",
+}
+
+
+def answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe an operation's answers: its own, the errors that any may have, and some more."""
+    told = sorted({400, 401, 403, 413, 429, 503, *statuses})
+    found: dict[int | str, dict[str, Any]] = {200: {"model": model}}
+    for status in told:
+        found[status] = {"model": ErrorAnswer, "description": _TEXTS[status]}
+    return found
+
+
+def request_body(model: type[BaseModel], media: str = "application/json") -> dict[str, Any]:
+    """Describe a body that the handler reads by itself."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}

@@ -1,0 +1,257 @@
+"""The verbs of batches and files, for clients and the REST face: made, looked at, stopped, and their documents read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from vessel.batches.files import error_line, output_line, places
+from vessel.batches.lines import BLOCK, read_block
+from vessel.batches.model import (
+    ENDPOINT,
+    ENDPOINTS,
+    Batch,
+    BatchNotFound,
+    BatchStatus,
+    FileNotFound,
+    StoredFile,
+    checked_metadata,
+    line_job_id,
+    new_batch_id,
+    window_s,
+)
+from vessel.batches.store import NewBatch
+from vessel.client.steps import Emit, Flow, Run, Steps, run
+from vessel.errors import InvalidRequest, WrongState
+from vessel.keyspace.script import command, load, word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vessel.batches.file_store import Once
+    from vessel.submit import Door
+
+RENDERED_AT_ONCE = 100
+BLOCKS_KEPT = 8
+STOPPED_AT_ONCE = 256
+OUT, ERR = "out", "err"
+PART = {"output": OUT, "error": ERR}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of one line: a response as Groq gives it, or an error with code and message."""
+
+    custom_id: str
+    response: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+    @property
+    def text(self) -> str:
+        """Return the answer's text; empty for a line without a result."""
+        choices = (self.response or {}).get("choices") or [{}]
+        found = choices[0].get("message", {}).get("content")
+        return found if isinstance(found, str) else ""
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def file_of(door: Door, tenant: str, file_id: str) -> Steps[StoredFile]:
+    """Read a file's record. Raises FileNotFound, also for another tenant's."""
+    found: StoredFile | None = yield from run(door.files.file(file_id))
+    if found is None or found.tenant != tenant:
+        raise FileNotFound
+    return found
+
+
+def size_of(door: Door, file: StoredFile) -> Steps[int]:
+    """Say how many bytes a file has now. A document only grows: what was measured before is not rendered again."""
+    if not file.kind:
+        return file.bytes
+    part, key = PART[file.kind], door.keys.batch(file.batch)
+    kept: str = yield from run(command("HGET", key, f"size:{PART[file.kind]}", parse=word))
+    entry, skip, size = map(int, kept.split()) if kept else (0, 0, 0)
+    document, before = Document(door, file.batch, part, (entry, skip)), size
+    while lines := (yield from document.more()):
+        size += sum(map(len, lines))
+    if size != before:
+        told = f"{document.cursor[0]} {document.cursor[1]} {size}"
+        yield from run(load("note_size").call({"batch": key}, {"field": f"size:{part}", "told": told}, word))
+    return size
+
+
+def delete_file(door: Door, tenant: str, file_id: str) -> Steps[None]:
+    """Delete a file. Raises FileNotFound, and WrongState while a batch reads it."""
+    file = yield from file_of(door, tenant, file_id)
+    readers: list[str] = yield from run(door.files.readers(file_id))
+    batches: list[Batch | None] = (yield Run([door.batches.batch(i) for i in readers])) if readers else []
+    open_ones = [batch.id for batch in batches if batch is not None and not batch.ended]
+    if open_ones or (yield from run(door.files.drop_file(file, len(readers)))) == "in_use":
+        text = f"The file is read by batch {open_ones[0] if open_ones else ''}, which has not ended. Cancel it first."
+        raise WrongState(text)
+
+
+def content(door: Door, file: StoredFile) -> Flow[bytes]:
+    """Yield a file's bytes piece by piece; a document is rendered as far as its batch has come."""
+    if file.kind:
+        document = Document(door, file.batch, PART[file.kind])
+        while lines := (yield from document.more()):
+            yield Emit(b"".join(lines))
+        return
+    for number in range(file.chunks):
+        chunk: bytes = yield from run(door.files.chunk(file.id, number))
+        yield Emit(chunk)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def batch_of(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
+    """Read a batch. Raises BatchNotFound, also for another tenant's."""
+    found: Batch | None = yield from run(door.batches.batch(batch_id))
+    if found is None or found.tenant != tenant:
+        raise BatchNotFound
+    return found
+
+
+def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) -> Steps[Batch]:
+    """Make a batch of a file, to be validated by whoever sweeps. Raises InvalidRequest, FileNotFound, conflict."""
+    file_id, endpoint = asked.get("input_file_id"), asked.get("endpoint")
+    if not isinstance(file_id, str) or not file_id:
+        raise InvalidRequest("input_file_id: it must be the id of an uploaded file.", param="input_file_id")
+    if endpoint not in ENDPOINTS:
+        raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
+    seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
+    try:
+        file = yield from file_of(door, tenant, file_id)
+    except FileNotFound:
+        raise InvalidRequest("input_file_id: there is no such file. Upload it first.", param="input_file_id") from None
+    if file.purpose != "batch":
+        raise InvalidRequest("input_file_id: the file's purpose must be batch.", param="input_file_id")
+    window = str(asked["completion_window"])
+    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata)
+    batch_id: str = yield from run(door.batches.create(new, once))
+    return (yield from batch_of(door, tenant, batch_id))
+
+
+def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
+    """Cancel a batch: results stay, waiting lines end at once, running ones are cut. Raises WrongState when ended."""
+    batch = yield from batch_of(door, tenant, batch_id)
+    answer, status = yield from run(door.batches.cancel(batch_id))
+    if answer == "ended" and status not in {BatchStatus.CANCELLING, BatchStatus.FINALIZING}:
+        raise WrongState(f"Batch {batch_id} is {status} already, so there is nothing to cancel.")
+    places_: list[str] = yield from run(door.batches.open_lines(batch.id))
+    for at in range(0, len(places_), STOPPED_AT_ONCE):
+        some = [line_job_id(batch.id, place) for place in places_[at : at + STOPPED_AT_ONCE]]
+        jobs = yield Run([door.store.peek(job_id) for job_id in some])
+        yield Run([door.store.cancel(job) for job in jobs if job is not None])
+    return (yield from batch_of(door, tenant, batch_id))
+
+
+def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False) -> Steps[
+    tuple[list[Any], bool]
+]:  # fmt: skip
+    """Read one page of a tenant's files or batches and whether more follow. Raises InvalidRequest for a bad cursor."""
+    total: int = yield from run(command("ZCARD", key, parse=int))
+    at = 0
+    if after is not None:
+        rank: int | None = yield from run(door.files.rank(key, after))
+        if rank is None:
+            raise InvalidRequest("after: there is no such object in this list.", param="after")
+        at = (total - 1 - rank if oldest_first else rank) + 1
+    found: list[Any] = []
+    while at < total and len(found) <= limit:
+        count = min(limit + 1 - len(found), total - at)
+        start = total - at - count if oldest_first else at
+        ids: list[tuple[str, int]] = yield from run(door.files.page(key, start, count))
+        names = [name for name, _ in (reversed(ids) if oldest_first else ids)]
+        if not names:
+            break
+        found += [row for row in (yield Run([read(name) for name in names])) if row is not None]
+        at += count
+    return found[:limit], len(found) > limit
+
+
+# --- documents --------------------------------------------------------------------------------------------------------
+
+
+class Document:
+    """A batch's output (`out`) or error document (`err`), rendered on from a cursor; what was read never changes.
+
+    The cursor is an entry of the batch's list, and how many lines of that entry were read.
+    """
+
+    def __init__(self, door: Door, batch_id: str, part: str, cursor: tuple[int, int] = (0, 0)) -> None:
+        """Begin at a cursor."""
+        self.door, self.batch_id, self.part, self.cursor = door, batch_id, part, cursor
+        self._blocks: dict[str, list[tuple[int, int, int, str]]] = {}
+
+    def more(self) -> Steps[list[bytes]]:
+        """Render the next lines, a hundred at most; none where the batch has not come further."""
+        entry, skip = self.cursor
+        listed: list[str] = yield from run(self.door.batches.listed(self.batch_id, self.part, entry, RENDERED_AT_ONCE))
+        found: list[tuple[str, str]] = []
+        for text in listed:
+            rest = islice(places(text), skip, skip + RENDERED_AT_ONCE - len(found))
+            some = [(f"{group}:{position}", state) for group, position, state in rest]
+            found += some
+            if len(found) == RENDERED_AT_ONCE:
+                skip += len(some)
+                break
+            entry, skip = entry + 1, 0
+        if not found:
+            return []
+        custom_ids = yield from self._custom_ids([place for place, _ in found])
+        lines = yield from self._lines(found, custom_ids)
+        self.cursor = (entry, skip)
+        return lines
+
+    def _lines(self, found: Sequence[tuple[str, str]], custom_ids: Sequence[str]) -> Steps[list[bytes]]:
+        ids = [line_job_id(self.batch_id, place) for place, _ in found]
+        if self.part == OUT:
+            keys = self.door.keys
+            answers: list[bytes] = yield Run([command("HGET", keys.job(i), "response", parse=_bytes) for i in ids])
+            rows = zip(found, custom_ids, answers, strict=True)
+            return [output_line(self.batch_id, place, custom, answer) for (place, _), custom, answer in rows]
+        jobs = yield Run([self.door.store.read(i) for i in ids])
+        told = zip(found, custom_ids, jobs, strict=True)
+        return [error_line(self.batch_id, place, custom, job, state) for (place, state), custom, job in told]
+
+    def _custom_ids(self, wanted: Sequence[str]) -> Steps[list[str]]:
+        at = [(group, int(position)) for group, _, position in (place.partition(":") for place in wanted)]
+        names = list(dict.fromkeys(f"{group}:{position // BLOCK}" for group, position in at))
+        missing = [name for name in names if name not in self._blocks]
+        if missing:
+            raw = yield Run([self.door.batches.block(self.batch_id, name) for name in missing])
+            if len(self._blocks) > BLOCKS_KEPT:
+                self._blocks = {name: self._blocks[name] for name in names if name in self._blocks}
+            self._blocks |= {name: read_block(block) for name, block in zip(missing, raw, strict=True)}
+        return [self._blocks[f"{group}:{position // BLOCK}"][position % BLOCK][3] for group, position in at]
+
+
+def _bytes(raw: bytes | None) -> bytes:
+    return raw or b""
+
+
+def results(document: Document) -> Flow[BatchResult]:
+    """Yield what has become of further lines; the document stands behind them then."""
+    while lines := (yield from document.more()):
+        for line in lines:
+            yield Emit(read_result(line))
+
+
+def raw_lines(document: Document) -> Flow[bytes]:
+    """Yield further lines as they stand in the document."""
+    while lines := (yield from document.more()):
+        for line in lines:
+            yield Emit(line)
+
+
+def read_result(line: bytes) -> BatchResult:
+    """Read a line of a document."""
+    row = json.loads(line)
+    response = row["response"]
+    return BatchResult(row["custom_id"], response["body"] if response and not row["error"] else None, row["error"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from groq_vessel import AsyncGroqClient, GroqClient
@@ -236,6 +238,34 @@ def test_an_answer_that_nobody_reads_is_cut(stack: Stack, client: GroqClient) ->
     assert job.finished_at is not None
     assert job.finished_at - job.read_at >= 10_000
     assert ledger_of(stack, handle.id) == [("unknown", True)]
+
+
+@pytest.mark.parametrize("on_outage", ["queue", "fail"])
+def test_a_reader_is_told_of_an_outage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, on_outage: Literal["queue", "fail"]
+) -> None:
+    """The last worker of the tier dies before it takes the job: a warning, or the job is cancelled as it asked."""
+    with unlimited(tmp_path) as stack, GroqClient(settings=stack.settings()) as client:
+        worker = stack.start_worker(["power"])
+        worker.send_signal(signal.SIGSTOP)
+        stream = client.stream("Anybody?", tier="power", on_outage=on_outage, timeout=60)
+        stack.kill(worker)
+        stack.workers.remove(worker)
+        stack.until(lambda: not client.runner.run(client.door.alive(["power"]))["power"], "the worker to count as gone")
+        if on_outage == "fail":
+            with pytest.raises(NoWorkers):
+                list(stream)
+            assert client.state(stream.job_id) is JobState.CANCELLED
+        else:
+
+            def help_out() -> None:
+                stack.until(lambda: "No worker serves tier power" in caplog.text, "the warning")
+                stack.start_worker(["power"])
+
+            helper = threading.Thread(target=help_out)
+            helper.start()
+            assert "Anybody?" in "".join(stream)
+            helper.join()
 
 
 def test_the_time_of_a_reader_is_bounded(stack: Stack, client: GroqClient) -> None:

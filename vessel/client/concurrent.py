@@ -315,7 +315,8 @@ class AsyncGroqClient:
             return follow_async(session.url, self.door.store, session.runner, job_id, tenant=self._core.tenant,
                                 heartbeat_s=HEARTBEAT_S)  # fmt: skip
 
-        return AsyncTokenStream(make, follow, timeout, self.cancel)
+        asking = self._core.asking
+        return AsyncTokenStream(make, follow, timeout, self.cancel, lambda job_id: self._run(asking.look_after(job_id)))
 
     async def _run(self, steps: Steps[T]) -> T:
         return await drive_async(steps, self._perform)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from typing import TYPE_CHECKING, Self
 
+from vessel.client.asking import LOOK_S, Asked
 from vessel.client.result import Result
 from vessel.errors import JobFailed, VesselError, WaitTimeout
 from vessel.watch.tokens import Ended, TokenEvent
@@ -13,10 +15,8 @@ from vessel.watch.tokens import Ended, TokenEvent
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 
-    from vessel.client.asking import Asked
-
-HEARTBEAT_S = 0.5
-"""How late a timeout may come."""
+HEARTBEAT_S = 0.25
+"""How late a timeout, or a look after a silent job, may come."""
 
 
 class _Stream:
@@ -29,6 +29,16 @@ class _Stream:
         self._timeout_s = timeout_s
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._over = False
+        self._look_at = time.monotonic() + LOOK_S
+
+    def _looks(self, event: TokenEvent) -> bool:
+        """Tell whether to look after the job now: it is silent from its beginning on."""
+        if event is not None:
+            self._look_at = math.inf
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + LOOK_S
+        return True
 
     @property
     def whole(self) -> Result:
@@ -62,16 +72,21 @@ class TokenStream(_Stream):
         asked: Asked,
         events: Generator[TokenEvent],
         timeout_s: float | None,
-        cut: Callable[[], object] | None = None,
+        cut: Callable[[], object],
+        look: Callable[[], bool],
     ) -> None:
-        """Read these events."""
+        """Read these events; `look` looks after a silent job and tells whether to do so again."""
         super().__init__(timeout_s)
         self._made(asked)
-        self._texts = self._read(events, cut)
+        self._texts = self._read(events, asked, cut, look)
 
-    def _read(self, events: Generator[TokenEvent], cut: Callable[[], object] | None) -> Generator[str]:
+    def _read(
+        self, events: Generator[TokenEvent], asked: Asked, cut: Callable[[], object], look: Callable[[], bool]
+    ) -> Generator[str]:
         try:
             for event in events:
+                if self._looks(event) and not look():
+                    self._look_at = math.inf
                 text = self._text(event)
                 if text:
                     yield text
@@ -81,7 +96,7 @@ class TokenStream(_Stream):
         finally:
             events.close()
             with contextlib.suppress(VesselError):
-                if cut is not None and not self._over:
+                if not (self._over or asked.existing):
                     cut()
 
     def __iter__(self) -> Self:
@@ -114,22 +129,26 @@ class AsyncTokenStream(_Stream):
         follow: Callable[[str], AsyncGenerator[TokenEvent]],
         timeout_s: float | None,
         cut: Callable[[str], Awaitable[object]],
+        look: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """Make the job by `make`, and cancel one that is new by `cut`."""
+        """Make the job by `make`, and cancel one that is new by `cut`; `look` is TokenStream's."""
         super().__init__(timeout_s)
-        self._texts = self._read(make, follow, cut)
+        self._texts = self._read(make, follow, cut, look)
 
     async def _read(
         self,
         make: Callable[[], Awaitable[Asked]],
         follow: Callable[[str], AsyncGenerator[TokenEvent]],
         cut: Callable[[str], Awaitable[object]],
+        look: Callable[[str], Awaitable[bool]],
     ) -> AsyncGenerator[str]:
         asked = await make()
         self._made(asked)
         events = follow(asked.id)
         try:
             async for event in events:
+                if self._looks(event) and not await look(asked.id):
+                    self._look_at = math.inf
                 text = self._text(event)
                 if text:
                     yield text

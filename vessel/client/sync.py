@@ -353,7 +353,10 @@ class GroqClient:
 
         url = redis_url(self._core.settings)
         events = follow(url, self.door.store, self.runner, asked.id, tenant=self._core.tenant, heartbeat_s=HEARTBEAT_S)
-        return TokenStream(asked, events, timeout, None if asked.existing else lambda: self.cancel(asked.id))
+        asking = self._core.asking
+        return TokenStream(
+            asked, events, timeout, lambda: self.cancel(asked.id), lambda: self._run(asking.look_after(asked.id))
+        )
 
     def _run(self, steps: Steps[T]) -> T:
         return drive(steps, self._perform)

@@ -200,6 +200,8 @@ def test_pages_are_walked_by_the_sdk_without_gaps_or_repeats(server: Server) -> 
         assert [f.id for f in sdk.files.list(purpose="batch_output")] == []
         with pytest.raises(openai.BadRequestError):
             sdk.batches.list(after="batch_none")
+        with pytest.raises(openai.NotFoundError):
+            sdk.batches.list(after=f"batch_{'0' * 32}")
 
 
 def test_a_faulty_file_fails_the_batch_with_a_report(server: Server) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
 
 from vessel.api.auth import Tenant  # noqa: TC001  FastAPI reads the hints
 from vessel.api.multipart import NotMultipart
@@ -27,6 +28,9 @@ router = APIRouter(tags=["batches"])
 _FORM = r"^batch_[0-9a-f]{32}$"
 _ID = re.compile(_FORM)
 MOST_IDS = 200
+_Ids = Annotated[str, StringConstraints(pattern=r"^batch_[0-9a-f]{32}(,batch_[0-9a-f]{32})*$")]
+"""One id, or several as the groq SDK joins them."""
+
 MOST_BODY = 64 << 10
 
 
@@ -52,7 +56,7 @@ async def list_batches(
     after: Annotated[str | None, Query(pattern=_FORM)] = None,
     cursor: Annotated[str | None, Query(pattern=_FORM, description="Groq's name for `after`.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    ids: Annotated[list[str] | None, Query(alias="id", max_length=MOST_IDS, description="Only these.")] = None,
+    ids: Annotated[list[_Ids] | None, Query(alias="id", max_length=MOST_IDS, description="Only these.")] = None,
 ) -> JSONResponse:
     """List batches, newest first, or those with the given ids."""
     door = door_of(request)

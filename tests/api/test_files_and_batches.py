@@ -198,8 +198,15 @@ def test_pages_are_walked_by_the_sdk_without_gaps_or_repeats(server: Server) -> 
         ids = [sdk.batches.create(input_file_id=f, endpoint=ENDPOINT, completion_window="24h").id for f in files[:5]]
         assert [b.id for b in sdk.batches.list(limit=2)] == ids[::-1]
         assert [f.id for f in sdk.files.list(purpose="batch_output")] == []
+        some: Any = {"id": [ids[0], ids[3]]}
+        with server.groq() as other:
+            assert [b.id for b in other.batches.list(extra_query=some).data] == [ids[0], ids[3]]
+        repeated = httpx.get(f"{server.url}/v1/batches", params=some).json()["data"]
+        assert [b["id"] for b in repeated] == [ids[0], ids[3]]
         with pytest.raises(openai.BadRequestError):
             sdk.batches.list(after="batch_none")
+        with pytest.raises(openai.NotFoundError):
+            sdk.batches.list(after=f"batch_{'0' * 32}")
 
 
 def test_a_faulty_file_fails_the_batch_with_a_report(server: Server) -> None:

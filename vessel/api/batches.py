@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
 
 from vessel.api.auth import Tenant  # noqa: TC001  FastAPI reads the hints
 from vessel.api.multipart import NotMultipart
@@ -24,8 +25,12 @@ if TYPE_CHECKING:
     from vessel.submit import Door
 
 router = APIRouter(tags=["batches"])
-_ID = re.compile(r"batch_[0-9a-f]{32}")
+_FORM = r"^batch_[0-9a-f]{32}$"
+_ID = re.compile(_FORM)
 MOST_IDS = 200
+_Ids = Annotated[str, StringConstraints(pattern=r"^batch_[0-9a-f]{32}(,batch_[0-9a-f]{32})*$")]
+"""One id, or several as the groq SDK joins them."""
+
 MOST_BODY = 64 << 10
 
 
@@ -43,15 +48,15 @@ async def create(request: Request, tenant: Tenant) -> JSONResponse:
     return JSONResponse(batch.as_dict())
 
 
-@router.get("/batches", summary="List batches", responses=answers(BatchList))
+@router.get("/batches", summary="List batches", responses=answers(BatchList, 404))
 async def list_batches(
     request: Request,
     tenant: Tenant,
     *,
-    after: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: Annotated[str | None, Query(max_length=200, description="Groq's name for `after`.")] = None,
+    after: Annotated[str | None, Query(pattern=_FORM)] = None,
+    cursor: Annotated[str | None, Query(pattern=_FORM, description="Groq's name for `after`.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    ids: Annotated[list[str] | None, Query(alias="id", max_length=MOST_IDS, description="Only these.")] = None,
+    ids: Annotated[list[_Ids] | None, Query(alias="id", max_length=MOST_IDS, description="Only these.")] = None,
 ) -> JSONResponse:
     """List batches, newest first, or those with the given ids."""
     door = door_of(request)

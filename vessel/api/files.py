@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from vessel.submit import Door
 
 router = APIRouter(tags=["files"])
-_ID = re.compile(r"file-[0-9a-f]{32}")
+_FORM = r"^file-[0-9a-f]{32}$"
+_ID = re.compile(_FORM)
 LONGEST_NAME = 255
 SHORTEST_S, LONGEST_S = 3600, 2_592_000
 _UPLOAD = {
@@ -109,13 +110,13 @@ def _keep_ms(form: Form) -> int:
     return int(seconds or 0) * 1000
 
 
-@router.get("/files", summary="List files", responses=answers(FileList))
+@router.get("/files", summary="List files", responses=answers(FileList, 404))
 async def list_files(
     request: Request,
     tenant: Tenant,
     *,
     purpose: Annotated[str | None, Query(max_length=64)] = None,
-    after: Annotated[str | None, Query(max_length=200)] = None,
+    after: Annotated[str | None, Query(pattern=_FORM)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
 ) -> JSONResponse:

@@ -24,7 +24,7 @@ from vessel.batches.model import (
 )
 from vessel.batches.store import NewBatch
 from vessel.client.steps import Emit, Flow, Run, Steps, run
-from vessel.errors import InvalidRequest, WrongState
+from vessel.errors import InvalidRequest, VesselError, WrongState
 from vessel.keyspace.script import command, load, word
 
 if TYPE_CHECKING:
@@ -38,6 +38,18 @@ BLOCKS_KEPT = 8
 STOPPED_AT_ONCE = 256
 OUT, ERR = "out", "err"
 PART = {"output": OUT, "error": ERR}
+
+
+class NoSuchCursor(VesselError):
+    """The object that `after` names is not in this list (any more). Begin again without it."""
+
+    code = "cursor_not_found"
+    http_status = 404
+    exit_code = 2
+
+    def __init__(self) -> None:
+        """Name the parameter."""
+        super().__init__(param="after")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +166,13 @@ def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
 def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False) -> Steps[
     tuple[list[Any], bool]
 ]:  # fmt: skip
-    """Read one page of a tenant's files or batches and whether more follow. Raises InvalidRequest for a bad cursor."""
+    """Read one page of a tenant's files or batches and whether more follow. Raises NoSuchCursor."""
     total: int = yield from run(command("ZCARD", key, parse=int))
     at = 0
     if after is not None:
         rank: int | None = yield from run(door.files.rank(key, after))
         if rank is None:
-            raise InvalidRequest("after: there is no such object in this list.", param="after")
+            raise NoSuchCursor
         at = (total - 1 - rank if oldest_first else rank) + 1
     found: list[Any] = []
     while at < total and len(found) <= limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,10 @@ from vessel.wire import JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+"""What an id looks like; a text of another form could name another key."""
 
 
 def new_job_id() -> str:

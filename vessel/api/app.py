@@ -37,7 +37,7 @@ ABOUT = (
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Make the application; connections are opened when it starts. Raises NoRedis, SettingsError, RegistryError then."""
+    """Make the application; connections are opened when it starts. It raises NoRedis and SettingsError then."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,10 +74,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     found = [chat.router, models.router, jobs.router, usage.router, steering.router]
-    for name in LATER:
-        if find_spec(name) is not None:
-            found.append(importlib.import_module(name).router)
-    return found
+    there = [name for name in LATER if find_spec(name) is not None]
+    return [*found, *(importlib.import_module(name).router for name in there)]
 
 
 def _serve_openapi(app: FastAPI) -> None:

@@ -21,8 +21,11 @@ from vessel.keyspace.connect import as_vessel_error, quota_storage
 from vessel.submit import DEFAULT_TENANT
 
 if TYPE_CHECKING:
+    from limits import RateLimitItem
+
     from vessel.api.keys import ApiKey, KeyFile
     from vessel.api.session import Session
+    from vessel.keyspace.script import Call
 
 _SCHEME = HTTPBearer(auto_error=False, bearerFormat="vsl_...", description="A key made by `vessel keys create`.")
 _UNKEYED_HELP = "Send it as `Authorization: Bearer vsl_...`; `vessel keys create` makes one."
@@ -58,9 +61,8 @@ class Gatekeeper:
         if text and self._file and self._file.opens(text):
             return Principal(DEFAULT_TENANT, "file", admin=True)
         key_id, secret = api_keys.split(text)
-        found, now, count = await self._session.runner.run_all(
-            [api_keys.find(self._keys, key_id), clock(), api_keys.count(self._keys)]
-        )
+        asked: list[Call[Any]] = [api_keys.find(self._keys, key_id), clock(), api_keys.count(self._keys)]
+        found, now, count = await self._session.runner.run_all(asked)
         key: ApiKey = found or api_keys.NOBODY
         if key.opens(secret, now):
             return Principal(key.tenant, key.id, admin=key.admin, quota=key.quota)
@@ -74,19 +76,21 @@ class Gatekeeper:
         """Count a request against a key's quota; a refused one costs nothing. Raises QuotaReached."""
         if not who.quota:
             return
-        try:
-            for item in parse_many(who.quota):
-                if not await self._limiter.hit(item, who.key_id):
-                    stats = await self._limiter.get_window_stats(item, who.key_id)
-                    wait = max(1, math.ceil(stats.reset_time - time.time()))
-                    raise QuotaReached(
-                        f"This key's quota of {item} is used up; nothing was accepted. Come back in {wait} s.",
-                        retry_after_s=wait,
-                    )
-        except QuotaReached:
-            raise
-        except Exception as error:
-            raise as_vessel_error(error) from None
+        for item in parse_many(who.quota):
+            try:
+                wait_s = await self._hit(item, who.key_id)
+            except Exception as error:  # noqa: BLE001  what `limits` lets through is the Redis client's
+                raise as_vessel_error(error) from None
+            if wait_s:
+                text = f"This key's quota of {item} is used up; nothing was accepted. Come back in {wait_s} s."
+                raise QuotaReached(text, retry_after_s=wait_s)
+
+    async def _hit(self, item: RateLimitItem, key_id: str) -> int:
+        """Count a request; returns in how many seconds the next one may come, 0 where this one may."""
+        if await self._limiter.hit(item, key_id):
+            return 0
+        stats = await self._limiter.get_window_stats(item, key_id)
+        return max(1, math.ceil(stats.reset_time - time.time()))
 
 
 def _bearer(given: list[str]) -> str:

@@ -67,8 +67,8 @@ class Calling(Asking):
 
     def begin(
         self, ask: Ask, replies: Replies, repeats: Repeats, *, repeated: bool, waits: bool = True
-    ) -> Steps[Accepted | Begun]:
-        """Make a job, or attach to the one that this POST made first. Raises NoWorkers where nobody lives to wait for."""
+    ) -> Steps[Begun]:
+        """Make a job, or attach to the one that this POST made first. Raises NoWorkers where nobody lives to serve."""
         if repeated:
             first = yield from self._first(repeats)
             if first is not None:

@@ -30,6 +30,7 @@ router = APIRouter(tags=["health"])
 BELIEVED_S = 1.0
 """How long a look is believed: probes are open to all and must not load Redis."""
 
+EXPOSED = 'vessel_workers_live{tier="power"} 1.0\n'
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
 _EXAMPLE = {"status": HEALTHY, "models_available": 4, "api_reachable": True, "timestamp": "2026-11-27T12:00:00+00:00",
             "redis": True, "workers": {"power": 1}, "breaker": None, "maintenance": []}  # fmt: skip
@@ -72,14 +73,18 @@ async def look(here: Session, known: Look | None) -> Look:
         return known
     asking = here.asking(DEFAULT_TENANT)
     try:
-        found, gates, info = await here.run(tiers(asking)), await here.run(limits(asking)), await here.run(
-            maintained(asking)
+        found, gates, info = (
+            await here.run(tiers(asking)),
+            await here.run(limits(asking)),
+            await here.run(maintained(asking)),
         )
         availability, _ = await here.run(asking.seen(alive=False))
     except Unreachable:
         return Look(now, redis=False)
     served = sum(availability.serves(model) for model in here.door.registry.models.values())
-    return Look(now, True, found, gates, info, served, availability.listed is not None)
+    return Look(
+        now, redis=True, tiers=found, gates=gates, info=info, models=served, listed=availability.listed is not None
+    )
 
 
 async def _look(request: Request, here: Session) -> Look:
@@ -138,7 +143,7 @@ async def ready(here: Here) -> JSONResponse:
     summary="Metrics for Prometheus",
     response_class=Response,
     responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type":
-               "string"}, "example": "vessel_workers_live{tier=\"power\"} 1.0\n"}}}, **documented()},
+               "string"}, "example": EXPOSED}}}, **documented()},
 )  # fmt: skip
 async def metrics(request: Request, here: Here, tenant: Tenant) -> Response:
     """Give the vessel's gauges, read from Redis, and this process' request counters."""

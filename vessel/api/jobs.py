@@ -57,9 +57,7 @@ async def create(request: Request, response: Response, tenant: Tenant, asked: Jo
     """Enqueue a chat-completions body with its `vessel` object, and return at once."""
     calling = here.asking(tenant)
     repeats = Repeats.of(here.door.keys, tenant, request.url.path, asked.body.raw)
-    begun = await here.run(
-        calling.begin(asked.ask(), here.waiter, repeats, repeated=asked.repeated, waits=False)
-    )
+    begun = await here.run(calling.begin(asked.ask(), here.waiter, repeats, repeated=asked.repeated, waits=False))
     response.headers["location"] = f"/v1/jobs/{begun.id}"
     job = await here.runner.run(here.door.store.peek(begun.id))
     if job is None:

@@ -142,8 +142,10 @@ class KeyFile:
         if path is not None and not self._look():
             raise SettingsError(
                 [
-                    f"VESSEL_API_KEY_FILE: {path} cannot be read or holds no key; write one into it, alone: vsl_ and at "
-                    "least 20 more printable characters without spaces"
+                    (
+                        f"VESSEL_API_KEY_FILE: {path} cannot be read or holds no key; write one into it, alone: vsl_ "
+                        "and at least 20 more printable characters without spaces"
+                    )
                 ]
             )
 

@@ -28,6 +28,7 @@ def page(
     """Read a page, newest first, and where the next one begins. Raises InvalidRequest for a cursor that is none."""
     at = 0 if after is None else (yield from _rank(asking, after))
     found: list[Job] = []
+    created = 0
     stop = at + MOST_SEEN
     while at < stop:
         rows = yield from run(jobs_page(asking.door.keys, at, CHUNK))
@@ -46,7 +47,7 @@ def page(
                     return found, (yield from _cursor(asking, at, created))
         if len(rows) < CHUNK:
             return found, None
-    return found, (yield from _cursor(asking, at, rows[-1][1]))
+    return found, (yield from _cursor(asking, at, created))
 
 
 def _rank(asking: Asking, after: str) -> Steps[int]:

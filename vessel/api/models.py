@@ -54,7 +54,7 @@ async def retrieve(model: str, tenant: Tenant, here: Here) -> dict[str, Any]:
 
 async def _known(here: Session, tenant: str) -> list[dict[str, Any]]:
     asking = here.asking(tenant)
-    served = [_model(info) for info in await here.run(models(asking)) if info.served]
+    served = [_model(info) for info in await here.run(models(asking)) if info.served and info.model.routable]
     return [*served, *map(_tier, await here.run(tiers(asking))), _entry(AUTO, "vessel")]
 
 

@@ -1,16 +1,16 @@
-"""The TCP connection below a request: uvicorn's protocol with bounds on headers, their pace, and OpenAI's error body."""
+"""The TCP connection below a request: uvicorn's protocol with bounds on headers and their pace."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import TYPE_CHECKING
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from vessel.api.faults import body, kind_of
 
 if TYPE_CHECKING:
+    import asyncio
     from asyncio import TimerHandle
 
 MOST_URL, MOST_HEADERS, MOST_HEADER_COUNT = 8 * 1024, 32 * 1024, 100
@@ -25,7 +25,7 @@ _TEXTS = {
 }
 
 
-class Refused(Exception):  # noqa: N818  never leaves the parser
+class Refused(Exception):
     """A bound was passed; the parser stops."""
 
 
@@ -79,7 +79,7 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Close a connection whose request was answered before all of it came: what follows could be taken for another."""
+        """Close a connection whose request was answered before all of it came: the rest could pass for another one."""
         super().on_response_complete()
         if not self._whole and not self.transport.is_closing():
             self.transport.close()
@@ -122,7 +122,8 @@ class Protocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._timer = None
-        if self.cycle is not None and not self.cycle.response_complete:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
             self._arm()  # an earlier request of the connection is still being answered
             return
         if self._whole:

@@ -64,7 +64,7 @@ class _Server(uvicorn.Server):
 
 
 def check(settings: Settings) -> None:
-    """Make sure that it may listen there. Raises SettingsError off loopback without a key, NoRedis, RedisUnreachable."""
+    """Make sure that it may listen there: off loopback only with a key. Raises SettingsError, Unreachable."""
     file = KeyFile(settings.api_key_file)
     url = redis_url(settings)
     with contextlib.closing(connect(url)) as client:
@@ -73,8 +73,10 @@ def check(settings: Settings) -> None:
         return
     raise SettingsError(
         [
-            f"VESSEL_API_HOST: {settings.api_host} is not loopback, and there is no API key, so anybody could spend your "
-            "money; make one with `vessel keys create`, or name a file that holds one in VESSEL_API_KEY_FILE"
+            (
+                f"VESSEL_API_HOST: {settings.api_host} is not loopback, and there is no API key, so anybody could "
+                "spend your money; make one with `vessel keys create`, or name a file that holds one in VESSEL_API_KEY_FILE"
+            )
         ]
     )
 

@@ -53,11 +53,12 @@ class MaintenanceRequest(BaseModel):
 async def show_limits(tenant: Tenant, here: Here) -> dict[str, Any]:
     """Show what is left of each limit now, what holds calls back, and who waits."""
     asking = here.asking(tenant)
+    now = await here.runner.run(clock())
     found, caps = await here.run(limits(asking)), await here.run(budgets(asking))
     settings = here.settings
     return {
         "object": "limits",
-        "at": documents.moment(found[0].view.now if found else await here.runner.run(clock())),
+        "at": documents.moment(now),
         "org": settings.org,
         "plan": settings.groq_plan,
         "breaker": documents.breaker(found[0].view.provider) if found else None,
@@ -100,11 +101,11 @@ async def begin(who: Admin, here: Here, body: JsonBody) -> dict[str, Any]:
     """Hold all jobs, or those of a tier: they are accepted, wait and use no attempt. Calls under way end."""
     asked = _read(body.value)
     set_maintenance(here.door, asked.tier, None, asked.reason)  # a bad tier or reason is told before Redis is asked
-    until = None
+    until: int | None = None
     if asked.until is not None:
-        now = await here.runner.run(clock())
-        until = epoch_ms("until", asked.until, now, ahead=True)
-        if until - now > LONGEST_S * 1000:
+        moment = await here.runner.run(clock())
+        until = epoch_ms("until", asked.until, moment, ahead=True)
+        if until - moment > LONGEST_S * 1000:
             raise InvalidRequest("until: at most 366 days ahead. Leave it out for an open end.", param="until")
     await here.runner.run(set_maintenance(here.door, asked.tier, until, asked.reason))
     return await _shown(here, who.tenant)

@@ -41,7 +41,15 @@ def show(*, as_json: bool) -> None:
             emit(_document(key))
         return
     rows = [
-        (k.id, k.tenant, "admin" if k.admin else "-", k.quota or "-", moment(k.created_at), moment(k.expires_at), k.note)
+        (
+            k.id,
+            k.tenant,
+            "admin" if k.admin else "-",
+            k.quota or "-",
+            moment(k.created_at),
+            moment(k.expires_at),
+            k.note,
+        )
         for k in found
     ]
     table(("ID", "TENANT", "MAY", "QUOTA", "CREATED", "EXPIRES", "NOTE"), rows)

@@ -61,7 +61,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
     "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
     "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
-    "api_keys": KeyClass(r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"),
+    "api_keys": KeyClass(
+        r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
+    ),
     "repeat": KeyClass(r"repeat:.+", Life.TIMED, "15 minutes; a POST's jobs, for an SDK that repeats it"),
     "quota": KeyClass(r"quota:.+", Life.TIMED, "two windows of the quota; written by `limits`"),
     "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),

@@ -21,9 +21,7 @@ Port = Annotated[int, Option(min=0, max=65535, metavar="PORT", help="0 takes a f
 ApiHost = Annotated[
     str | None, Option("--host", metavar="ADDRESS", help="Where to listen; VESSEL_API_HOST without it.")
 ]
-ApiPort = Annotated[
-    int | None, Option("--port", min=1, max=65535, metavar="PORT", help="VESSEL_API_PORT without it.")
-]
+ApiPort = Annotated[int | None, Option("--port", min=1, max=65535, metavar="PORT", help="VESSEL_API_PORT without it.")]
 World = Annotated[Literal["today", "seed"] | None, Option(help="Models of today, or of October 2025.")]
 Plan = Annotated[Literal["developer", "free"] | None, Option(help="Whose rate limits to keep.")]
 Scenario = Annotated[Path | None, Option(metavar="F", help="A TOML or JSON file of faults, limits and latency.")]

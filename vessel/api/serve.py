@@ -75,7 +75,7 @@ def check(settings: Settings) -> None:
         [
             (
                 f"VESSEL_API_HOST: {settings.api_host} is not loopback, and there is no API key, so anybody could "
-                "spend your money; make one with `vessel keys create`, or name a file that holds one in VESSEL_API_KEY_FILE"
+                "spend your money; make one with `vessel keys create`, or name a file with one in VESSEL_API_KEY_FILE"
             )
         ]
     )

@@ -1,0 +1,107 @@
+"""A whole vessel with its REST face, as processes, and what tests ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import groq
+import httpx
+import openai
+
+from bench.stack import Stack
+from vessel.keyspace.connect import SyncRunner, connect
+from vessel.submit import Door
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+    from pathlib import Path
+
+GREETING: Any = [{"role": "user", "content": "hello"}]
+BODY: dict[str, Any] = {"model": "auto", "messages": GREETING}
+
+
+class Served(Stack):
+    """A stack with one API process, and the SDKs on it."""
+
+    def __init__(self, folder: Path, **env: str) -> None:
+        """Choose its settings; answers take no time."""
+        super().__init__(folder, simulator=("--latency-scale", "0"), **env)
+        self.api: subprocess.Popen[str] | None = None
+        self.url = ""
+
+    def start_api(self, *arguments: str, port: int = 0, **env: str) -> Self:
+        """Start the API and wait until it listens."""
+        with (self.folder / "api.log").open("ab") as log:
+            self.api = subprocess.Popen(
+                [sys.executable, "-m", "vessel.cli.main", "api", "--json", "--port", str(port or _free_port()), *arguments],
+                env=self.environment() | env, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
+            )  # fmt: skip
+        assert self.api.stdout is not None
+        line = self.api.stdout.readline()
+        assert line, self.log("api")
+        self.url = json.loads(line)["url"]
+        return self
+
+    def stop_api(self, how: signal.Signals | None = None) -> int:
+        """End the API."""
+        assert self.api is not None
+        if how is None:
+            self.api.terminate()
+        else:
+            self.api.send_signal(how)
+        code = self.api.wait(40)
+        assert self.api.stdout is not None
+        self.api.stdout.close()
+        return code
+
+    def stop(self) -> None:
+        """End everything."""
+        if self.api is not None and self.api.poll() is None:
+            self.api.kill()
+            self.api.wait()
+        if self.api is not None and self.api.stdout is not None:
+            self.api.stdout.close()
+        super().stop()
+
+    def run_cli(self, *arguments: str) -> Any:
+        """Run a command with --json and read its document."""
+        command = [sys.executable, "-m", "vessel.cli.main", *arguments, "--json"]
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=60, check=False)
+        return json.loads(done.stdout.splitlines()[0]) if done.stdout else done.returncode
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[tuple[Door, SyncRunner]]:
+        """Look at Redis as Vessel does."""
+        with contextlib.closing(connect(self.redis.url)) as client:
+            yield Door(self.settings()), SyncRunner(client)
+
+    def http(self, **options: Any) -> httpx.Client:
+        """Open a plain client."""
+        return httpx.Client(base_url=self.url, timeout=60, **options)
+
+    def openai(self, **options: Any) -> openai.OpenAI:
+        """Open the openai SDK."""
+        return openai.OpenAI(base_url=f"{self.url}/v1", **({"api_key": "none", "max_retries": 0} | options))
+
+    def groq(self, **options: Any) -> groq.Groq:
+        """Open the groq SDK."""
+        return groq.Groq(base_url=self.url, **({"api_key": "none", "max_retries": 0} | options))
+
+    def job(self, job_id: str) -> Any:
+        """Read a job."""
+        with self.http() as client:
+            return client.get(f"/v1/jobs/{job_id}").json()
+
+
+def _free_port() -> int:
+    import socket  # noqa: PLC0415  only where no port was given
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+_VESSEL = (sys.executable, "-m", "vessel.cli.main")
 GREETING: Any = [{"role": "user", "content": "hello"}]
 BODY: dict[str, Any] = {"model": "auto", "messages": GREETING}
 
@@ -33,12 +34,13 @@ class Served(Stack):
         super().__init__(folder, simulator=("--latency-scale", "0"), **env)
         self.api: subprocess.Popen[str] | None = None
         self.url = ""
+        self.keys: dict[str, Any] = {}
 
     def start_api(self, *arguments: str, port: int = 0, **env: str) -> Self:
         """Start the API and wait until it listens."""
         with (self.folder / "api.log").open("ab") as log:
             self.api = subprocess.Popen(
-                [sys.executable, "-m", "vessel.cli.main", "api", "--json", "--port", str(port or _free_port()), *arguments],
+                [*_VESSEL, "api", "--json", "--port", str(port or _free_port()), *arguments],
                 env=self.environment() | env, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         assert self.api.stdout is not None
@@ -68,11 +70,24 @@ class Served(Stack):
             self.api.stdout.close()
         super().stop()
 
+    def cli(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command."""
+        command = [*_VESSEL, *arguments]
+        return subprocess.run(
+            command, env=self.environment() | env, capture_output=True, text=True, timeout=60, check=False
+        )
+
     def run_cli(self, *arguments: str) -> Any:
         """Run a command with --json and read its document."""
-        command = [sys.executable, "-m", "vessel.cli.main", *arguments, "--json"]
-        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=60, check=False)
-        return json.loads(done.stdout.splitlines()[0]) if done.stdout else done.returncode
+        done = self.cli(*arguments, "--json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout.splitlines()[0])
+
+    def given_up(self) -> int:
+        """Count the chat completions whose client left before the answer."""
+        with self.http() as client:
+            lines = [line for line in client.get("/metrics").text.splitlines() if 'chat/completions",status="499"' in line]
+        return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[tuple[Door, SyncRunner]]:

@@ -86,7 +86,9 @@ class Served(Stack):
     def given_up(self) -> int:
         """Count the chat completions whose client left before the answer."""
         with self.http() as client:
-            lines = [line for line in client.get("/metrics").text.splitlines() if 'chat/completions",status="499"' in line]
+            lines = [
+                line for line in client.get("/metrics").text.splitlines() if 'chat/completions",status="499"' in line
+            ]
         return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
     @contextlib.contextmanager

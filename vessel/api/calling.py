@@ -46,6 +46,10 @@ class Repeats:
         """Remember that a job's answer went out."""
         return self._call("delivered", job_id)
 
+    def forget(self, job_id: str) -> Call[str]:
+        """Forget a job that was not made after all, or that was cancelled."""
+        return self._call("forget", job_id)
+
     def seen(self, job_id: str) -> Call[str]:
         """Return a mark that changes whenever somebody attaches to the job; empty when it is not known any more."""
         return self._call("seen", job_id)
@@ -85,6 +89,7 @@ class Calling(Asking):
         found: Accepted = accepted
         if found.id != job_id:
             replies.forget(job_id)
+            yield Run([repeats.forget(job_id), repeats.note(found.id)])
             return Begun(found.id, None)
         return Begun(job_id, prepared)
 
@@ -103,9 +108,13 @@ class Calling(Asking):
         return True
 
     def _first(self, repeats: Repeats) -> Steps[Job | None]:
-        job_id = yield from run(repeats.attach())
-        if not job_id:
-            return None
-        job: Job | None = yield from run(self.door.store.peek(job_id))
-        gone = job is None or job.tenant != self.tenant or job.state is JobState.CANCELLED or job.cancel_requested
-        return None if gone else job
+        while job_id := (yield from run(repeats.attach())):
+            job: Job | None = yield from run(self.door.store.peek(job_id))
+            if job is not None and job.tenant == self.tenant and not _is_cancelled(job):
+                return job
+            yield from run(repeats.forget(job_id))
+        return None
+
+
+def _is_cancelled(job: Job) -> bool:
+    return job.state is JobState.CANCELLED or job.cancel_requested

@@ -55,7 +55,7 @@ class Guard:
             reading.check_length()
         except VesselError as error:
             await reading.discard()
-            await answer(error)(scope, receive, sending.plain)
+            await answer(error, {"connection": "close"})(scope, receive, sending.plain)
             return
         await self.app(scope, reading.receive, sending.send)
 

@@ -13,6 +13,8 @@ if verb == 'note' then
   redis.call('PEXPIRE', made, ttl_ms)
 elseif verb == 'delivered' then
   redis.call('ZADD', made, 'XX', ms(-now), id)
+elseif verb == 'forget' then
+  redis.call('ZREM', made, id)
 elseif verb == 'seen' then
   return redis.call('ZSCORE', made, id) or ''
 else

@@ -1,0 +1,275 @@
+"""Requests that must be answered by a 4xx with OpenAI's body, whatever they hold. A bug gets a row here.
+
+Each row: a name, the method, the path, what is sent (a value as JSON, bytes as they are), headers, and the statuses
+that are right for it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
+HI: dict[str, Any] = {"role": "user", "content": "hi"}
+GOOD: dict[str, Any] = {"model": "auto", "messages": [HI]}
+JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A request, and what may answer it."""
+
+    name: str
+    method: str
+    path: str
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    statuses: tuple[int, ...] = (400,)
+    param: str | None = None
+
+    @property
+    def content(self) -> bytes | None:
+        """The bytes to send."""
+        if self.body is None or isinstance(self.body, bytes):
+            return self.body
+        return json.dumps(self.body).encode()
+
+
+def chat(name: str, body: Any, param: str | None = None, **more: Any) -> Bad:
+    """Build a chat request."""
+    return Bad(name, "POST", CHAT, body, JSON | more.pop("headers", {}), param=param, **more)
+
+
+def field_(name: str, value: Any, param: str | None = None) -> Bad:
+    """Build a chat request with one field that is wrong."""
+    return chat(f"{name}={str(value)[:30]}", GOOD | {name: value}, param or name)
+
+
+def policy(name: str, value: Any, **more: Any) -> Bad:
+    """Build a chat request with one field of its policy that is wrong."""
+    return chat(f"vessel.{name}={str(value)[:30]}", GOOD | {"vessel": {name: value}}, f"vessel.{name}", **more)
+
+
+def message(name: str, value: Any, param: str | None = None) -> Bad:
+    """Build a chat request with one bad message."""
+    return chat(f"message {name}", GOOD | {"messages": [HI, value]}, param)
+
+
+NOT_JSON = [
+    chat(name, raw)
+    for name, raw in {
+        "empty": b"",
+        "blank": b" \r\n\t ",
+        "null": b"null",
+        "array": b"[]",
+        "string": b'"x"',
+        "number": b"1",
+        "true": b"true",
+        "cut": b'{"model":',
+        "cut in a string": b'{"model":"au',
+        "two documents": b"{}{}",
+        "trailing comma": b'{"model":"auto",}',
+        "single quotes": b"{'model':'auto'}",
+        "comment": b'{"model":"auto"/*x*/}',
+        "NaN": b'{"model":"auto","messages":[{"role":"user","content":"x"}],"temperature":NaN}',
+        "Infinity": b'{"temperature":Infinity}',
+        "-Infinity": b'{"temperature":-Infinity}',
+        "1e999": json.dumps(GOOD)[:-1].encode() + b',"temperature":1e999}',
+        "an integer of 5,000 digits": b'{"seed":' + b"9" * 5000 + b"}",
+        "5,000 levels": b"[" * 5000 + b"]" * 5000,
+        "5,000 levels of objects": b'{"a":' * 5000 + b"1" + b"}" * 5000,
+        "100,000 levels": b"[" * 100_000,
+        "65 levels": b'{"a":' + b"[" * 65 + b"]" * 65 + b"}",
+        "a bad byte": b'{"model":"\xff"}',
+        "a cut character": b'{"model":"\xe2\x82"}',
+        "an overlong character": b'{"model":"\xc0\xaf"}',
+        "UTF-16": json.dumps(GOOD).encode("utf-16"),
+        "UTF-32": json.dumps(GOOD).encode("utf-32"),
+        "a byte order mark": b"\xef\xbb\xbf" + json.dumps(GOOD).encode(),
+        "a control character": b'{"model":"a\x01"}',
+        "a name twice": b'{"model":"a","model":"b"}',
+        "a name twice inside": b'{"messages":[{"role":"user","role":"system","content":"x"}]}',
+        "binary": bytes(range(256)),
+        "XML": b"<a/>",
+        "a form": b"model=auto&messages=x",
+    }.items()
+]
+
+FIELDS = [
+    *(field_("model", value) for value in (1, "", None and 0, [], {}, True, "x" * 10_000) if value is not None),
+    *(field_("messages", value) for value in (None, [], "hi", 1, {}, {"role": "user"}, [HI] * 10_001)),
+    chat("messages missing", {"model": "auto"}, "messages"),
+    *(field_("temperature", value) for value in (-0.1, 2.1, "hot", "1", True, [], {})),
+    *(field_("top_p", value) for value in (0, -1, 1.1, "1", False)),
+    *(field_("max_completion_tokens", value) for value in (0, -1, 1.5, "10", True, [])),
+    *(field_("max_tokens", value) for value in (0, -1, 1.5, "10", True)),
+    *(field_("n", value) for value in (0, 2, 1000, "1", 1.0, True)),
+    field_("stop", ["a", "b", "c", "d", "e"]),
+    *(field_("stop", value) for value in (1, {}, [1], [[]])),
+    *(field_("seed", value) for value in ("x", 1.5, True, [])),
+    *(field_("stream", value) for value in ("yes", 1, 0, [], {})),
+    *(field_("tools", value) for value in ("x", {}, [1], ["f"], [{}] * 129)),
+    *(field_("tool_choice", value) for value in (1, [], True)),
+    *(field_("response_format", value) for value in ("json", 1, [])),
+    *(field_("reasoning_effort", value) for value in ("much", 1, [], True)),
+    *(field_("user", value) for value in (1, [], {})),
+]
+
+MESSAGES = [
+    message("null", None),
+    message("text", "hi"),
+    message("empty", {}),
+    message("unknown role", {"role": "boss", "content": "x"}, "messages.1.role"),
+    message("role number", {"role": 1, "content": "x"}, "messages.1.role"),
+    message("role missing", {"content": "x"}, "messages.1.role"),
+    message("no content", {"role": "user"}, "messages.1.content"),
+    message("null content", {"role": "assistant", "content": None}, "messages.1.content"),
+    message("number", {"role": "user", "content": 1}, "messages.1.content"),
+    message("object", {"role": "user", "content": {"text": "x"}}, "messages.1.content"),
+    message("texts for parts", {"role": "user", "content": ["x"]}),
+    message("tool calls no list", {"role": "assistant", "tool_calls": "x"}),
+    message("tool calls no objects", {"role": "assistant", "tool_calls": [1]}),
+    message("half a pair", {"role": "user", "content": "\ud800"}, "messages.1.content"),
+    message("half a pair in a part", {"role": "user", "content": [{"type": "text", "text": "\udfff"}]}),
+    message("half a pair as a name", {"role": "user", "content": "x", "\ud800": 1}),
+]
+
+POLICIES = [
+    *(chat(f"vessel={value}", GOOD | {"vessel": value}) for value in (1, "x", [], True)),
+    chat("vessel.unknown", GOOD | {"vessel": {"tear": "power"}}, "vessel.tear"),
+    *(policy("tier", value) for value in (1, [], "x" * 100)),
+    policy("tier", "powr", statuses=(404,)),
+    *(policy("priority", value) for value in (11, "high", None)),
+    *(policy("deadline", value) for value in (0, -1, "yesterday", "0s", True, [], "400d", 1e300)),
+    *(policy("max_wait", value) for value in (0, "x", False)),
+    *(policy("max_attempts", value) for value in (0, 999, "5", 1.5, True)),
+    *(policy("max_cost_usd", value) for value in (0, -1, "x", "1e999999", 1e300)),
+    *(policy("on_outage", value) for value in ("panic", 1)),
+    *(policy("fallback", value) for value in ("all", 1, [1], [""])),
+    *(policy("speed_priority", value) for value in ("warp", 9)),
+    *(policy("task_type", value) for value in ("poetry", 1)),
+    *(policy("context", value) for value in ("x", [], 1)),
+    *(policy("builtin_tools", value) for value in ("web_search", ["rm"], 1)),
+    *(policy("idempotency_key", value) for value in ("", "x" * 256, "a\nb", 1, "é")),
+    *(policy("webhook", value) for value in ("x" * 5000, 1, [])),
+    *(policy("tags", value) for value in ([], "x", {"a": 1}, {"a": {}}, {"k" * 65: "v"}, {"k": "v" * 513})),
+    chat("17 tags", GOOD | {"vessel": {"tags": {str(i): "x" for i in range(17)}}}, "vessel.tags"),
+]
+
+ROUTING = [
+    chat("unknown model", GOOD | {"model": "gpt-9"}, "model", statuses=(404,)),
+    chat("model of a key", GOOD | {"model": "job:*"}, "model", statuses=(404,)),
+    chat("model with NUL", GOOD | {"model": "a\x00b"}, "model", statuses=(404,)),
+    chat("model of speech", GOOD | {"model": "whisper-large-v3"}, "model"),
+    chat("longer than the window", GOOD | {"messages": [{"role": "user", "content": "word " * 400_000}]}),
+    chat("a chain of unknown models", GOOD | {"vessel": {"fallback": ["gpt-9"]}}, statuses=(400, 404)),
+    chat("a cap too small", GOOD | {"vessel": {"max_cost_usd": "0.000000001"}}, "vessel.max_cost_usd"),
+]
+
+MEDIA = [
+    Bad(f"media {kind or 'none'}", "POST", path, GOOD, {"content-type": kind} if kind else {}, (415,))
+    for path in (CHAT, JOBS)
+    for kind in ("text/plain", "", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded",
+                 "application/jsonx", "text/json", "*/*")
+]  # fmt: skip
+MEDIA += [
+    chat(f"encoding {name}", GOOD, headers={"content-encoding": name}, statuses=(415,))
+    for name in ("gzip", "br", "deflate", "zstd", "gzip, gzip")
+]
+MEDIA += [Bad("maintenance as text", "PUT", "/v1/maintenance", {}, {"content-type": "text/plain"}, (415,))]
+
+HEADERS = [
+    chat(f"key {name}", GOOD, headers={"Idempotency-Key": value})
+    for name, value in {"empty": "", "of 256": "x" * 256, "with a tab": "a\tb"}.items()
+]
+
+IDS = [
+    Bad(f"{method} job {name}", method, f"/v1/jobs/{raw}{tail}", None, {}, (404,))
+    for method, tail in (("GET", ""), ("DELETE", ""), ("POST", "/retry"), ("GET", "/events"))
+    for name, raw in {
+        "absent": "job_" + "0" * 32,
+        "short": "job_1",
+        "upper": "job_" + "A" * 32,
+        "path": "..%2F..%2Fetc%2Fpasswd",
+        "NUL": "%00",
+        "bad UTF-8": "%ff%fe",
+        "star": "*",
+        "pattern": "job:*",
+        "another key": f"job_{'0' * 32}:events",
+        "newline": "job_" + "0" * 32 + "%0a",
+        "full width": "job_" + "%EF%BC%90" * 32,
+    }.items()
+] + [Bad("GET a very long id", "GET", "/v1/jobs/" + "x" * 3000, None, {}, (400, 404))]
+
+QUERIES = [
+    Bad(f"GET {path}", "GET", path, None, {}, (400,), param)
+    for path, param in {
+        "/v1/jobs?limit=0": "limit",
+        "/v1/jobs?limit=-1": "limit",
+        "/v1/jobs?limit=1000000000": "limit",
+        "/v1/jobs?limit=x": "limit",
+        "/v1/jobs?limit=1.5": "limit",
+        "/v1/jobs?limit=" + "9" * 4000: "limit",
+        "/v1/jobs?after=x": "after",
+        "/v1/jobs?after=": "after",
+        "/v1/jobs?after=1-1-1": "after",
+        "/v1/jobs?after=-1-0": "after",
+        "/v1/jobs?after=job_" + "0" * 32: "after",
+        "/v1/jobs?after=" + "9" * 99: "after",
+        "/v1/jobs?after=%00": "after",
+        "/v1/jobs?after=%EF%BC%91-%EF%BC%91": "after",
+        "/v1/jobs?state=done": "state",
+        "/v1/jobs?state=": "state",
+        "/v1/jobs?tier=" + "x" * 65: "tier",
+        f"/v1/jobs/job_{'0' * 32}?wait=-1": "wait",
+        f"/v1/jobs/job_{'0' * 32}?wait=1e9": "wait",
+        f"/v1/jobs/job_{'0' * 32}?wait=nan": "wait",
+        f"/v1/jobs/job_{'0' * 32}?wait=inf": "wait",
+        f"/v1/jobs/job_{'0' * 32}?wait=soon": "wait",
+        "/v1/usage?since=yesterday": "since",
+        "/v1/usage?since=": "since",
+        "/v1/usage?since=99999-01-01": "since",
+        "/v1/usage?until=x": "until",
+        "/v1/usage?since=1h&until=2h": "since",
+        "/v1/usage?by=prompt": "by",
+        "/v1/usage?by=": "by",
+    }.items()
+]
+
+MAINTENANCE = [
+    Bad(f"maintenance {str(body)[:40]}", "PUT", "/v1/maintenance", body, JSON, (400,))
+    for body in (
+        b"", [], {"tier": 1}, {"tier": "powr"}, {"until": 1}, {"until": "x"}, {"until": "2020-01-01"},
+        {"until": "400d"}, {"until": "9999-12-31"}, {"reason": 1}, {"reason": "x" * 201}, {"more": 1}, {"tier": ""},
+        {"tier": "\ud800"},
+    )
+] + [Bad("end an unknown tier", "DELETE", "/v1/maintenance?tier=powr", None, {}, (400,))]  # fmt: skip
+
+ADDRESSES = [
+    *(Bad(f"unknown {path}", "GET", path, None, {}, (404,)) for path in (
+        "/v2/models", "/v1", "/v1/", "/v1/models/", "/v1/jobs/", "/v1/chat", "/openai", "/openai/v1/v1/models",
+        "/openai/v1/openai/v1/models", "/.env", "/%2e%2e/%2e%2e/etc/passwd", "/health/", "/V1/models", "/docs", "/redoc",
+        "/v1/models/none%2Fsuch", "/v1/models/%00", "/v1/models/%ff", "/v1/jobs/x/y/z",
+    )),
+    *(Bad(f"{method} {path}", method, path, None, {}, (405,)) for method, path in (
+        ("GET", CHAT), ("PUT", CHAT), ("DELETE", CHAT), ("PATCH", JOBS), ("PUT", JOBS), ("POST", "/v1/models"),
+        ("POST", "/health"), ("DELETE", "/v1/usage"), ("POST", "/v1/maintenance"), ("OPTIONS", "/v1/models"),
+        ("TRACE", "/v1/models"), ("HEAD", "/v1/models"),
+    )),
+]  # fmt: skip
+
+SIZES = [
+    chat("a body above the cap", b'{"a":"' + b"x" * (21 * 1024 * 1024) + b'"}', statuses=(413,)),
+    Bad("an upload above the cap", "POST", CHAT, b"x" * (111 * 1024 * 1024),
+        {"content-type": "multipart/form-data; boundary=x"}, (413,)),
+    Bad("an address of 9 KiB", "GET", "/v1/models?x=" + "y" * 9 * 1024, None, {}, (414,)),
+    Bad("headers of 40 KiB", "GET", "/v1/models", None, {"x-long": "y" * 40 * 1024}, (431,)),
+    Bad("101 headers", "GET", "/v1/models", None, {f"x-{i}": "y" for i in range(101)}, (431,)),
+    Bad("another host", "GET", "/v1/models", None, {"host": "evil.example"}, (400,)),
+    Bad("a host with a path", "GET", "/v1/models", None, {"host": "localhost/evil"}, (400,)),
+    Bad("a loop", "POST", CHAT, GOOD, JSON | {"x-vessel-hop": "1"}, (400,)),
+]  # fmt: skip
+
+EVERY = [*NOT_JSON, *FIELDS, *MESSAGES, *POLICIES, *ROUTING, *MEDIA, *HEADERS, *IDS, *QUERIES, *MAINTENANCE, *ADDRESSES,
+         *SIZES]  # fmt: skip

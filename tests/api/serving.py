@@ -29,7 +29,7 @@ BODY: dict[str, Any] = {"model": "auto", "messages": GREETING}
 class Served(Stack):
     """A stack with one API process, and the SDKs on it."""
 
-    def __init__(self, folder: Path, **env: str) -> None:
+    def __init__(self, folder: Path, **env: Any) -> None:
         """Choose its settings; answers take no time."""
         super().__init__(folder, simulator=("--latency-scale", "0"), **env)
         self.api: subprocess.Popen[str] | None = None
@@ -103,16 +103,20 @@ class Served(Stack):
 
     def openai(self, **options: Any) -> openai.OpenAI:
         """Open the openai SDK."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", **({"api_key": "none", "max_retries": 0} | options))
+        return openai.OpenAI(base_url=f"{self.url}/v1", **_sdk(options))
 
     def groq(self, **options: Any) -> groq.Groq:
         """Open the groq SDK."""
-        return groq.Groq(base_url=self.url, **({"api_key": "none", "max_retries": 0} | options))
+        return groq.Groq(base_url=self.url, **_sdk(options))
 
     def job(self, job_id: str) -> Any:
         """Read a job."""
         with self.http() as client:
             return client.get(f"/v1/jobs/{job_id}").json()
+
+
+def _sdk(options: dict[str, Any]) -> dict[str, Any]:
+    return {"api_key": "none", "max_retries": 0} | options
 
 
 def _free_port() -> int:

@@ -98,7 +98,7 @@ def test_another_tenants_job_is_absent(keyed: Served) -> None:
             foreign = bob.request(method, f"/v1/jobs/{job_id}{path}")
             missing = bob.request(method, f"/v1/jobs/{absent}{path}")
             assert (foreign.status_code, foreign.content) == (404, missing.content)
-        assert bob.get(f"/v1/jobs?after={job_id}").status_code == 400
+        assert bob.get(f"/v1/jobs?after={job_id}").content == bob.get(f"/v1/jobs?after={absent}").content
         assert job_id not in bob.get("/v1/jobs").text
         assert bob.get("/v1/usage").json()["total"]["calls"] == 0
         repeat = {"x-stainless-retry-count": "1"}
@@ -142,8 +142,8 @@ def test_a_revoked_or_expired_key_opens_nothing(keyed: Served) -> None:
         assert keyed.run_cli("keys", "revoke", made["id"])["revoked"]
         assert dora.get("/v1/models/auto").status_code == 401
     with keyed.inside() as (door, runner):
-        kept = b"".join(runner.client.hgetall(door.keys.api_keys).values())  # type: ignore[union-attr]  # the sync client's
-    assert all(key["key"][21:].encode() not in kept for key in keyed.keys.values())
+        kept = str(runner.client.hgetall(door.keys.api_keys))
+    assert all(key["key"][21:] not in kept for key in keyed.keys.values())
 
 
 def test_off_loopback_without_a_key_it_refuses_to_start(tmp_path: Any) -> None:

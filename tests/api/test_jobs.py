@@ -135,6 +135,7 @@ def test_many_long_polls_of_one_job_all_end_with_it(http: httpx.Client, served: 
 def test_usage_sums_what_was_called(http: httpx.Client) -> None:
     """Tokens and cost by model, tier, day and tag; the sums agree."""
     ended(http, made(http, tags={"team": "sums"}))
+    found: Any = None
     for by in ("model", "tier", "day", "vessel", "tag"):
         found = http.get("/v1/usage", params={"by": by, "since": "1h"}).json()
         assert found["total"]["calls"] >= 1

@@ -15,11 +15,15 @@ from vessel.upstream.openai import HOP_HEADER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_LONGEST_KEY = 255
-
 IdempotencyKey = Annotated[
     str | None,
-    Header(alias="Idempotency-Key", description="The same key and body are the same job for as long as it is kept."),
+    Header(
+        alias="Idempotency-Key",
+        description="The same key and body are the same job for as long as it is kept.",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+    ),
 ]
 RetryCount = Annotated[
     str | None,
@@ -39,18 +43,14 @@ class Asked:
     repeated: bool
 
     def ask(self, **defaults: Any) -> Ask:
-        """Part the policy from the body; `defaults` count where the caller says nothing. Raises InvalidRequest."""
+        """Part the policy from the body; `defaults` count where the caller says nothing. A header's key wins."""
         plain = {name: value for name, value in self.body.value.items() if name != "vessel"}
         given = self.body.value.get("vessel")
         if given is not None and not isinstance(given, dict):
             raise InvalidRequest("vessel: it must be an object.", param="vessel")
         policy = defaults | (given or {})
         if self.idempotency_key is not None:
-            named = policy.get("idempotency_key", self.idempotency_key)
-            if named != self.idempotency_key:
-                text = "The Idempotency-Key header and vessel.idempotency_key differ. Send one of them."
-                raise InvalidRequest(text, param="Idempotency-Key")
-            policy["idempotency_key"] = named
+            policy["idempotency_key"] = self.idempotency_key
         return Ask(plain, policy)
 
 
@@ -69,11 +69,6 @@ async def read(
 ) -> Asked:
     """Read a request that makes a job."""
     refuse_loops(request.headers)
-    if idempotency_key is not None and not (
-        0 < len(idempotency_key) <= _LONGEST_KEY and all(" " <= char <= "~" for char in idempotency_key)
-    ):
-        text = f"Idempotency-Key: 1 to {_LONGEST_KEY} printable ASCII characters."
-        raise InvalidRequest(text, param="Idempotency-Key")
     repeated = retry_count is not None and retry_count.isdecimal() and int(retry_count[:9]) > 0
     return Asked(body, idempotency_key, repeated)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from vessel.errors import JobFailed, Unreachable, VesselError
 from vessel.observe.logs import get_logger
@@ -197,6 +198,15 @@ def _on_validation(errors: Sequence[Any]) -> JSONResponse:
     return JSONResponse(body(text, kind_of(400), "invalid_request", param), 400)
 
 
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """List what an address takes; the router itself names only the methods of the first route that it finds."""
+    return [
+        method
+        for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
+
+
 def install(app: FastAPI) -> None:
     """Give an app these answers."""
 
@@ -204,9 +214,12 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, VesselError)  # noqa: S101  registered for it alone
         return answer(error)
 
-    async def on_http(_request: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)  # noqa: S101  the same
-        return _on_http(error)
+        answered = _on_http(error)
+        if answered.status_code == 405:  # noqa: PLR2004
+            answered.headers["allow"] = ", ".join(_allowed(app, request))
+        return answered
 
     async def on_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101  the same

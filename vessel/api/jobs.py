@@ -14,7 +14,7 @@ from vessel.api.asks import JobRequest
 from vessel.api.auth import Tenant
 from vessel.api.calling import Repeats
 from vessel.api.faults import documented
-from vessel.api.listing import page
+from vessel.api.listing import AFTER, page
 from vessel.api.longpoll import ended
 from vessel.api.pacing import beating
 from vessel.api.session import Here
@@ -76,14 +76,15 @@ def accepted(job: Job, *, existing: bool) -> dict[str, Any]:
     summary="List jobs",
     responses={200: examples.answers("JobList", "A page, newest first.", {"object": "list", "data": [examples.JOB],
                "first_id": examples.JOB_ID, "last_id": examples.JOB_ID, "has_more": False, "next": None}),
-               **documented()},
+               **documented(404)},
 )  # fmt: skip
 async def list_jobs(
     tenant: Tenant,
     here: Here,
     limit: Annotated[int, Query(ge=1, le=100, description="At most so many.")] = 20,
     after: Annotated[
-        str | None, Query(max_length=100, description="The `next` of the page before, or a job's id.")
+        str | None,
+        Query(max_length=100, pattern=AFTER, description="The `next` of the page before, or a job's id."),
     ] = None,
     state: Annotated[JobState | None, Query(description="Only jobs in this state.")] = None,
     tier: Annotated[str | None, Query(max_length=64, description="Only jobs of this tier.")] = None,

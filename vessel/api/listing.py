@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vessel.client.steps import Run, Steps, run
-from vessel.errors import InvalidRequest
+from vessel.errors import InvalidRequest, JobNotFound
 from vessel.jobs.record import JOB_ID
 from vessel.keyspace.script import command
 from vessel.watch import jobs_page
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CHUNK, MOST_SEEN = 200, 2000
 """How many jobs are read in a round trip, and at most for one page: beyond that the caller goes on with the cursor."""
+
+AFTER = r"^([0-9]{1,15}-[0-9]{1,9}|job_[0-9a-f]{32})$"
+"""What a cursor looks like, for OpenAPI."""
 
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,9})", re.ASCII)
 
@@ -61,6 +64,7 @@ def _rank(asking: Asking, after: str) -> Steps[int]:
         job, rank = yield Run([asking.door.store.peek(after), command("ZREVRANK", index, after, parse=lambda r: r)])
         if job is not None and job.tenant == asking.tenant and rank is not None:
             return int(rank) + 1
+        raise JobNotFound
     raise InvalidRequest("after: it must be the `next` of a page before, or the id of a job.", param="after")
 
 

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from vessel.api import examples
 from vessel.api.auth import Tenant
 from vessel.api.faults import documented
-from vessel.api.moments import epoch_ms
+from vessel.api.moments import MOMENT, epoch_ms
 from vessel.api.session import Here
 from vessel.client.documents import moment
 from vessel.control import clock
@@ -83,17 +83,15 @@ async def usage(
     tenant: Tenant,
     here: Here,
     since: Annotated[
-        str | None, Query(max_length=64, description="An age like 7d, or ISO 8601; a day ago without it.")
+        str | None, Query(max_length=64, description="An age like 7d, or ISO 8601; a day ago without it.", **MOMENT)
     ] = None,
-    until: Annotated[str | None, Query(max_length=64, description="The same; now without it.")] = None,
+    until: Annotated[str | None, Query(max_length=64, description="The same; now without it.", **MOMENT)] = None,
     by: Annotated[By, Query(description="What to group by; a call with several tags counts under each.")] = "model",
 ) -> dict[str, Any]:
     """Sum up the calls of this key's tenant, with tokens and exact cost."""
     now = await here.runner.run(clock())
     start = now - DAY_MS if since is None else epoch_ms("since", since, now)
     end = now if until is None else epoch_ms("until", until, now)
-    if start > end:
-        raise InvalidRequest("since: it is later than `until`.", param="since")
     total, groups = await _sums(here, tenant, start, end, by)
     data = [groups[name].document(name) for name in sorted(groups)]
     return {"object": "usage", "since": moment(start), "until": moment(end), "by": by, "data": data,

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 import schemathesis
 from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.api.serving import Served
 from vessel.api.app import create_app
@@ -71,7 +72,9 @@ schema = schemathesis.openapi.from_dict(document())
 @pytest.mark.timeout(300)
 def test_the_server_keeps_to_its_document(case: Any, keyed: Served) -> None:
     """No 5xx, no status and no body that the document does not have, and nothing without the key."""
-    case.call_and_validate(base_url=keyed.url)
+    # No schema says what a cost cap must at least be, or which model can do what a request asks for.
+    semantic = [positive_data_acceptance] if case.method == "POST" else []
+    case.call_and_validate(base_url=keyed.url, excluded_checks=semantic)
 
 
 @schema.auth()

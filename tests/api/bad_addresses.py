@@ -1,10 +1,159 @@
-"""Addresses, ids, queries, media types and sizes that must be answered by a 4xx; the rows of `bad_inputs` go on here."""
+"""The rows of `bad_inputs` go on here: policies, routes, addresses, ids, queries, media types and sizes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.api.bad_inputs import CHAT, GOOD, JOBS, JSON, Bad, chat
+from tests.api.bad_inputs import CHAT, GOOD, JOBS, JSON, NO_OBJECTS, Bad, chat, field_, policies, policy
+
+POLICIES = [
+    *(field_("vessel", value) for value in NO_OBJECTS),
+    chat("vessel.unknown", GOOD | {"vessel": {"tear": "power"}}, "vessel.tear"),
+    *policies(
+        "tier",
+        (
+            1,
+            [],
+            "x" * 100,
+        ),
+    ),
+    policy("tier", "powr", statuses=(404,)),
+    *policies(
+        "priority",
+        (
+            11,
+            "high",
+            None,
+        ),
+    ),
+    *policies(
+        "deadline",
+        (
+            0,
+            -1,
+            "yesterday",
+            "0s",
+            True,
+            [],
+            "400d",
+            1e300,
+        ),
+    ),
+    *policies(
+        "max_wait",
+        (
+            0,
+            "x",
+            False,
+        ),
+    ),
+    *policies(
+        "max_attempts",
+        (
+            0,
+            999,
+            "5",
+            1.5,
+            True,
+        ),
+    ),
+    *policies(
+        "max_cost_usd",
+        (
+            0,
+            -1,
+            "x",
+            "1e999999",
+            1e300,
+        ),
+    ),
+    *policies(
+        "on_outage",
+        (
+            "panic",
+            1,
+        ),
+    ),
+    *policies(
+        "fallback",
+        (
+            "all",
+            1,
+            [1],
+            [""],
+        ),
+    ),
+    *policies(
+        "speed_priority",
+        (
+            "warp",
+            9,
+        ),
+    ),
+    *policies(
+        "task_type",
+        (
+            "poetry",
+            1,
+        ),
+    ),
+    *policies(
+        "context",
+        (
+            "x",
+            [],
+            1,
+        ),
+    ),
+    *policies(
+        "builtin_tools",
+        (
+            "web_search",
+            ["rm"],
+            1,
+        ),
+    ),
+    *policies(
+        "idempotency_key",
+        (
+            "",
+            "x" * 256,
+            "a\nb",
+            1,
+            "é",
+        ),
+    ),
+    *policies(
+        "webhook",
+        (
+            "x" * 5000,
+            1,
+            [],
+        ),
+    ),
+    *policies(
+        "tags",
+        (
+            [],
+            "x",
+            {"a": 1},
+            {"a": {}},
+            {"k" * 65: "v"},
+            {"k": "v" * 513},
+        ),
+    ),
+    chat("17 tags", GOOD | {"vessel": {"tags": {str(i): "x" for i in range(17)}}}, "vessel.tags"),
+]
+
+ROUTING = [
+    chat("unknown model", GOOD | {"model": "gpt-9"}, "model", statuses=(404,)),
+    chat("model of a key", GOOD | {"model": "job:*"}, "model", statuses=(404,)),
+    chat("model with NUL", GOOD | {"model": "a\x00b"}, "model", statuses=(404,)),
+    chat("model of speech", GOOD | {"model": "whisper-large-v3"}, "model"),
+    chat("longer than the window", GOOD | {"messages": [{"role": "user", "content": "word " * 400_000}]}),
+    chat("a chain of unknown models", GOOD | {"vessel": {"fallback": ["gpt-9"]}}, statuses=(400, 404)),
+    chat("a cap too small", GOOD | {"vessel": {"max_cost_usd": "0.000000001"}}, "vessel.max_cost_usd"),
+]
 
 MEDIA = [
     Bad(f"media {kind or 'none'}", "POST", path, GOOD, {"content-type": kind} if kind else {}, (415,))
@@ -110,4 +259,4 @@ SIZES = [
     Bad("a loop", "POST", CHAT, GOOD, JSON | {"x-vessel-hop": "1"}, (400,)),
 ]  # fmt: skip
 
-ADDRESSED = [*MEDIA, *HEADERS, *IDS, *QUERIES, *MAINTENANCE, *ADDRESSES, *SIZES]
+ADDRESSED = [*POLICIES, *ROUTING, *MEDIA, *HEADERS, *IDS, *QUERIES, *MAINTENANCE, *ADDRESSES, *SIZES]

@@ -128,15 +128,7 @@ class Up:
 
         return wait_until(seen, READY_S)[0]
 
-    def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def vessel(self, *arguments: str, stdin: Sequence[str] = ()) -> Ran:
+    def vessel(self, *arguments: str, stdin: Sequence[str] = ()) -> Ran:
         """Run another command beside it."""
         return vessel(*arguments, env=self.env, stdin="\n".join(stdin).encode())
 

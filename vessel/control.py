@@ -32,7 +32,7 @@ def cancel(door: Door, job: Job) -> Call[Answer]:
 
 
 def retry(door: Door, job: Job, *, availability: Availability, reply: str = "") -> Prepared:
-    """Prepare the same request as a new job with `retry_of`; the old one is unchanged.
+    """Prepare the same request as a new job with `retry_of`, its answer as a whole; the old one is unchanged.
 
     Raises WrongState while the old one is open.
     """
@@ -41,9 +41,9 @@ def retry(door: Door, job: Job, *, availability: Availability, reply: str = "") 
             f"Job {job.id} is {job.state}, so there is nothing to retry yet. Wait for it or cancel it first."
         )
     policy = {name: value for name, value in job.policy.items() if name != "idempotency_key"}
-    return door.prepare(
-        json.loads(job.body), policy, availability=availability, tenant=job.tenant, reply=reply, retry_of=job.id
-    )
+    body = json.loads(job.body)
+    body.pop("stream", None)
+    return door.prepare(body, policy, availability=availability, tenant=job.tenant, reply=reply, retry_of=job.id)
 
 
 def clock() -> Call[int]:

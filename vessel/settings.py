@@ -211,6 +211,10 @@ class Settings(BaseSettings):
 
     call_timeout: Seconds = 120.0
     """The total deadline of one upstream call, in seconds."""
+    first_token_timeout: Seconds = 60.0
+    """How long a streamed call may take to its first token, in seconds."""
+    stream_idle_timeout: Seconds = 30.0
+    """How long a streamed answer may pause between two chunks, in seconds."""
     lease: Seconds = 15.0
     """How long a claimed job may go unrenewed before another worker takes it, in seconds."""
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 200

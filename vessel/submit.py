@@ -127,11 +127,15 @@ class Door:
         policy: Mapping[str, Any] | Policy | None = None,
         *,
         availability: Availability,
+        streaming: bool = False,
     ) -> tuple[Submission, Route, int]:
-        """Check and route a request without storing anything; returns it with its estimated prompt tokens."""
+        """Check and route a request without storing anything; returns it with its estimated prompt tokens.
+
+        `streaming`: the caller reads the answer as it comes, so the request may ask for a stream.
+        """
         submission = check_submission(body, policy)
-        if submission.request.stream:
-            raise InvalidRequest("stream: a queued job does not stream; leave `stream` out.", param="stream")
+        if submission.request.stream and not streaming:
+            raise InvalidRequest("stream: nobody would read this answer as it comes; leave it out.", param="stream")
         messages = [m if isinstance(m, Mapping) else m.model_dump() for m in body["messages"]]
         estimate = estimate_tokens(messages, submission.request.model, submission.request.tools)
         found = route(submission, self.registry, availability, estimated_tokens=estimate, failover=self.failover)
@@ -149,9 +153,13 @@ class Door:
         tenant: str = DEFAULT_TENANT,
         reply: str = "",
         retry_of: str | None = None,
+        streaming: bool = False,
     ) -> Prepared:
-        """Check and route a request; raise InvalidRequest and its kin, never touching Redis."""
-        submission, found, estimate = self.plan(body, policy, availability=availability)
+        """Check and route a request; raise InvalidRequest and its kin, never touching Redis.
+
+        A job that streams is cancelled when nobody has read it for 10 s (`watch.tokens`).
+        """
+        submission, found, estimate = self.plan(body, policy, availability=availability, streaming=streaming)
         self._check_cost(submission, found, estimate)
         kept = submission.policy
         new = NewJob(
@@ -170,6 +178,7 @@ class Door:
             reply=reply,
             retry_of=retry_of,
             builtin_tools=found.builtin_tools,
+            streams=bool(submission.request.stream),
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
 

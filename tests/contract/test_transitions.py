@@ -10,6 +10,7 @@ from tests.contract.world import DAY_MS, TIER, World, charge, failure, success
 from tests.waiting import wait_until
 from vessel.jobs.model import TRANSITIONS, Job, Verb
 from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Issue
+from vessel.jobs.tokens import Batch, stream
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def act(world: World, verb: Verb | str, job: Job) -> None:
         Verb.BOOK: lambda: book(world, held),
         Verb.START: lambda: world.start(held, len(job.attempts) + 1),
         Verb.RENEW: lambda: world.run(store.renew([held])),
+        Verb.STREAM: lambda: world.run(stream(held, 1, Batch(1, [{"delta": {"content": "a"}}]))),
         Verb.FINISH: lambda: world.finish(held, (ending, final)),
         INVALID_FINISH: lambda: world.finish(held, (NO_ATTEMPT, Final(JobState.FAILED))),
         Verb.PARK: lambda: world.park(held),

@@ -43,6 +43,17 @@ def test_query_in_json_names_who_answered(up: Up) -> None:
     assert [attempt["outcome"] for attempt in found["attempts"]] == ["succeeded"]
 
 
+@pytest.mark.parametrize("verb", ["query", "analyze", "code", "research"])
+def test_an_answer_is_printed_as_it_comes(up: Up, verb: str) -> None:
+    """The pieces are the answer; in JSON each has its line, and the last line is the whole result."""
+    ran = up.vessel(verb, "Good evening, Oradea", "--stream")
+    assert (ran.code, ran.err) == (0, "")
+    assert 'You asked: "Good evening, Oradea"' in ran.out
+    *pieces, whole = up.vessel(verb, "Good evening, Oradea", "--stream", "--json").documents
+    assert "".join(line["piece"] for line in pieces) == whole["text"]
+    assert {line["job_id"] for line in pieces} == {whole["job_id"]}
+
+
 def test_code_in_json_holds_the_code(up: Up) -> None:
     """`code` is the answer without its fence."""
     assert "CSV" in up.vessel("code", "parse CSV", "--language", "python", "--json").document["code"]

@@ -9,6 +9,7 @@ from typing import assert_type
 from groq_vessel import (
     AsyncGroqClient,
     AsyncJobHandle,
+    AsyncTokenStream,
     Attempt,
     CodeResult,
     GroqClient,
@@ -21,6 +22,7 @@ from groq_vessel import (
     Result,
     RoutePlan,
     Source,
+    TokenStream,
     analyze,
     generate_code,
     query,
@@ -55,6 +57,8 @@ def jobs(client: GroqClient) -> None:
     assert_type(handle.result().sources, list[Source])
     assert_type(handle.cancel(), str)
     assert_type(handle.events(), Iterator[JobEvent])
+    assert_type(client.stream("x", tier="power", timeout=3), TokenStream)
+    assert_type(list(client.submit("x", stream=True).stream(timeout=3)), list[str])
     assert_type(client.submit_many([{"prompt": "x"}]), list[JobHandle])
     assert_type(client.wait([handle, handle.id]), Iterator[Result | JobFailed])
     for ended in client.wait([handle]):
@@ -71,6 +75,8 @@ async def coroutines(client: AsyncGroqClient) -> None:
     handle = await client.submit("x")
     assert_type(handle, AsyncJobHandle)
     assert_type(await handle.result(), Result)
+    assert_type([piece async for piece in client.stream("x")], list[str])
+    assert_type(handle.stream(), AsyncTokenStream)
     assert_type(client.wait([handle]), AsyncIterator[Result | JobFailed])
 
 
@@ -78,6 +84,7 @@ def slips(client: GroqClient) -> None:
     """What a type checker refuses; an ignore that is not needed fails the check."""
     client.query("x", task_type="poetry")  # type: ignore[arg-type]
     client.query("x", prioritty="batch")  # type: ignore[call-arg]
+    client.query("x", stream=True)  # type: ignore[call-arg]
     client.submit("x", timeout=3)  # type: ignore[call-arg]
     client.submit("x", on_outage="panic")  # type: ignore[arg-type]
     client.research("x", tools=["browser"])  # type: ignore[list-item]

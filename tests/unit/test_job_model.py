@@ -14,6 +14,7 @@ from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, new_job_id, read_attempts, read_job
 from vessel.jobs.steps import NO_ATTEMPT, Final, Held, Start, Wait
 from vessel.jobs.store import LIGHT_FIELDS, JobStore
+from vessel.jobs.tokens import Batch, stream
 from vessel.keyspace.names import TTL_CLASSES, Keys, family, job_keys
 from vessel.wire import TERMINAL, JobState, Priority
 
@@ -101,6 +102,7 @@ def test_each_verb_hands_its_script_the_sources_of_the_table() -> None:
         Verb.CLAIM: store().claim("j", 0, "q", "o"),
         Verb.START: store().start(held, Start(1, "", "", "power", CHARGE, 0)),
         Verb.RENEW: store().renew([held]),
+        Verb.STREAM: stream(held, 1, Batch(1, [])),
         Verb.FINISH: store().finish(held, NO_ATTEMPT, end),
         Verb.PARK: store().park(held, NO_ATTEMPT, 0, Wait(1, "")),
         Verb.REQUEUE: store().requeue(held, NO_ATTEMPT, 0, "q", reason="", message=""),

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from vessel.cli.output import emit, note, say, usd
+from vessel.cli.output import emit, note, say, say_on, usd
 from vessel.cli.reading import prompt_text
-from vessel.client import CodeResult, GroqClient, GroqCompound
+from vessel.client import CodeResult, GroqClient, GroqCompound, core
 
 if TYPE_CHECKING:
     from vessel.client import Result
+    from vessel.client.request import Ask
 
 Verb = Literal["query", "analyze", "code", "research"]
 
 
-def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool) -> None:
-    """Ask, wait and print: the text alone, or everything in JSON."""
+def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool, stream: bool = False) -> None:
+    """Ask, wait and print: the text alone, or everything in JSON; with `stream` piece by piece."""
     prompt = prompt_text(text)
     with GroqClient() as client:
-        result = _ask(client, verb, prompt, asked)
+        if stream:
+            result = _print_as_it_comes(client, _composed(verb, prompt, asked), asked.get("timeout"), as_json=as_json)
+        else:
+            result = _ask(client, verb, prompt, asked)
     if as_json:
         emit(result_document(result))
         return
-    say(result.code if isinstance(result, CodeResult) else result.text)
+    if not stream:
+        say(result.code if isinstance(result, CodeResult) else result.text)
     for number, source in enumerate(result.sources, 1):
         say(f"[{number}] {source.title} {source.url}" if source.title else f"[{number}] {source.url}")
     usage = result.usage
@@ -31,6 +36,34 @@ def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool) -> No
         f"-- {result.model}{where} ({result.tier}), {usage.prompt_tokens} + {usage.completion_tokens} tokens, "
         f"{usd(result.cost_usd)}, {result.job_id}"
     )
+
+
+def _print_as_it_comes(client: GroqClient, ask: Ask, timeout: float | None, *, as_json: bool) -> Result:
+    """Print the pieces, in JSON one document each, and give the whole result."""
+    with client.stream_ask(ask, timeout) as pieces:
+        for piece in pieces:
+            if as_json:
+                emit({"job_id": pieces.job_id, "piece": piece})
+            else:
+                say_on(piece)
+    if not as_json:
+        say()
+    return pieces.whole
+
+
+def _composed(verb: Verb, prompt: str, asked: dict[str, Any]) -> Ask:
+    rest = {name: value for name, value in asked.items() if name not in {"timeout", "language", "max_results"}}
+    match verb:
+        case "query":
+            return core.query(prompt, rest)
+        case "analyze":
+            return core.analysis(prompt, rest)
+        case "code":
+            return core.code(prompt, asked.get("language"), rest)
+        case "research":
+            return core.research(prompt, ("web_search",), rest)
+        case _ as never:
+            assert_never(never)
 
 
 def _ask(client: GroqClient, verb: Verb, prompt: str, asked: dict[str, Any]) -> Result:

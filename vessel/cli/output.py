@@ -48,8 +48,13 @@ def escape_what_cannot_be_written() -> None:
 
 def say(text: str = "") -> None:
     """Write a line to standard output."""
+    say_on(text + "\n")
+
+
+def say_on(text: str) -> None:
+    """Write a piece of an answer to standard output as it comes."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderLeft from None

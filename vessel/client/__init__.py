@@ -11,6 +11,7 @@ from vessel.client.gates import GateInfo, MaintenanceInfo
 from vessel.client.handle import AsyncJobHandle, JobHandle
 from vessel.client.many import InvalidLine
 from vessel.client.result import CodeResult, Result, Source
+from vessel.client.streaming import AsyncTokenStream, TokenStream
 from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
 from vessel.client.sync import GroqClient
 from vessel.errors import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncGroqClient",
     "AsyncJobHandle",
+    "AsyncTokenStream",
     "Attempt",
     "Budget",
     "CodeResult",
@@ -63,6 +65,7 @@ __all__ = [
     "SettingsError",
     "Source",
     "TierInfo",
+    "TokenStream",
     "Unreachable",
     "VesselError",
     "WaitTimeout",

@@ -81,9 +81,12 @@ class Asking:
             known = self._known = (time.monotonic(), answers[0])
         return known[1], workers  # type: ignore[index]  # known or just learned
 
-    def submit(self, ask: Ask, reply: str) -> Steps[Asked]:
-        """Make a job and do not wait. Raises NoWorkers only where the job is to fail in an outage."""
-        prepared = yield from self._prepared(ask, reply, waits=False)
+    def submit(self, ask: Ask, reply: str, *, waits: bool = False) -> Steps[Asked]:
+        """Make a job and do not wait here; `waits`: somebody is going to.
+
+        Raises NoWorkers where somebody waits, or where the job is to fail in an outage.
+        """
+        prepared = yield from self._prepared(ask, reply, waits=waits)
         return _asked((yield from run(self.door.create(prepared))))
 
     def answer(self, ask: Ask, replies: Replies, timeout_s: float | None) -> Steps[Job]:
@@ -132,7 +135,8 @@ class Asking:
 
     def prepare(self, ask: Ask, availability: Availability, alive: Mapping[str, int], reply: str) -> Prepared:
         """Check and route one request, and choose who carries it while its tier has no worker."""
-        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply)
+        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply,
+                                     streaming=ask.streaming)  # fmt: skip
         return carried(prepared, alive)
 
     def _prepared(self, ask: Ask, reply: str, *, waits: bool) -> Steps[Prepared]:
@@ -161,15 +165,30 @@ class Asking:
                 raise JobNotFound
             if job.terminal:
                 return (yield from self.end_of(job_id, replies, None))
-            carrier = tiers_of([job.queue])[0]  # a fallback may go on in the queue it came from
-            if job.state is JobState.QUEUED and not alive.get(carrier):
-                if fails:
-                    yield from self._cancel_quietly(job_id)
-                    raise no_worker(carrier, f"Job {job_id} was cancelled, because on_outage is fail.")
-                log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job_id)
-            elif not (told or fails):
-                yield from self._tell_why(job)
+            yield from self._look(job, alive, fails=fails, told=told)
             told = not fails
+
+    def look_after(self, job_id: str) -> Steps[bool]:
+        """Look after a job whose answer is read as it comes; tells whether to look again.
+
+        Warns of an outage, or raises NoWorkers where the job is to fail in one.
+        """
+        job, alive = yield Run([self.door.store.peek(job_id), self.door.alive()])
+        if job is None or job.terminal:
+            return False
+        fails = bool(job.policy.get("on_outage") == OnOutage.FAIL)
+        yield from self._look(job, alive, fails=fails, told=False)
+        return fails
+
+    def _look(self, job: Job, alive: Mapping[str, int], *, fails: bool, told: bool) -> Steps[None]:
+        carrier = tiers_of([job.queue])[0]  # a fallback may go on in the queue it came from
+        if job.state is JobState.QUEUED and not alive.get(carrier):
+            if fails:
+                yield from self._cancel_quietly(job.id)
+                raise no_worker(carrier, f"Job {job.id} was cancelled, because on_outage is fail.")
+            log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job.id)
+        elif not (told or fails):
+            yield from self._tell_why(job)
 
     def _tell_why(self, job: Job) -> Steps[None]:
         """Tell whoever waits what holds all jobs of the vessel or of a model, and until when."""

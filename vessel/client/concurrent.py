@@ -7,27 +7,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
 from vessel.client import core, following, gates, looking, survey
+from vessel.client.asking import Asked
 from vessel.client.handle import AsyncJobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
+from vessel.client.streaming import HEARTBEAT_S, AsyncTokenStream
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.submit import Door, redis_url
 from vessel.watch import BLOCK_MS, succeeded
 from vessel.watch.loops import AsyncWaiter
+from vessel.watch.tokens import follow_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
-    from vessel.client.asking import Asked
     from vessel.client.following import Ended, JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
-    from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, WaitOptions
+    from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, SubmitOptions, WaitOptions
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
     from vessel.settings import Settings
     from vessel.usage.budgets import Budget
+    from vessel.watch.tokens import TokenEvent
     from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
@@ -104,11 +107,17 @@ class AsyncGroqClient:
         timeout, rest = self._core.timeout_of(options)
         return Result(await self._answer(core.execution(task, code, tools, rest), timeout))
 
+    def stream(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> AsyncTokenStream:
+        """Ask, and iterate over pieces of the answer's text as they come."""
+        timeout, rest = self._core.timeout_of(options)
+        ask = core.query(prompt, rest).streamed()
+        return self._stream(lambda: self._run(self._core.asking.submit(ask, "", waits=True)), timeout)
+
     # --- asking without waiting
 
-    async def submit(self, prompt: Prompt, **options: Unpack[Options]) -> AsyncJobHandle:
+    async def submit(self, prompt: Prompt, **options: Unpack[SubmitOptions]) -> AsyncJobHandle:
         """Enqueue and return at once."""
-        ask = core.submission(prompt, options)
+        ask = core.enqueued(prompt, options)
         return self._handle(await self._run(self._core.asking.submit(ask, self.waiter.reply)))
 
     async def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[AsyncJobHandle]:
@@ -149,6 +158,15 @@ class AsyncGroqClient:
         """Wait for a job's result."""
         limit = self._core.timeout if timeout is None else timeout
         return Result(succeeded(await self._run(self._core.asking.end_of(job_id, self.waiter, limit))))
+
+    def stream_of(self, job: AsyncJobHandle | str, timeout: float | None = None) -> AsyncTokenStream:
+        """Iterate over the text of a job's answer, from its beginning; in one piece where it does not stream."""
+        known = (job.id, job.tier, job.model) if isinstance(job, AsyncJobHandle) else (job, "", "")
+
+        async def made() -> Asked:
+            return Asked(*known, existing=True)
+
+        return self._stream(made, self._core.timeout if timeout is None else timeout)
 
     def wait(self, ids: Iterable[str | AsyncJobHandle], timeout: float | None = None) -> AsyncIterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end."""
@@ -236,6 +254,15 @@ class AsyncGroqClient:
 
     def _handle(self, asked: Asked) -> AsyncJobHandle:
         return AsyncJobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing)
+
+    def _stream(self, make: Callable[[], Awaitable[Asked]], timeout: float | None) -> AsyncTokenStream:
+        def follow(job_id: str) -> AsyncGenerator[TokenEvent]:
+            session = self._opened()
+            return follow_async(session.url, self.door.store, session.runner, job_id, tenant=self._core.tenant,
+                                heartbeat_s=HEARTBEAT_S)  # fmt: skip
+
+        asking = self._core.asking
+        return AsyncTokenStream(make, follow, timeout, self.cancel, lambda job_id: self._run(asking.look_after(job_id)))
 
     async def _run(self, steps: Steps[T]) -> T:
         return await drive_async(steps, self._perform)

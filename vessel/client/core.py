@@ -66,6 +66,14 @@ def execution(task: str, program: str | None, tools: Sequence[str], options: Map
     return compose(prompt, options, priority=Priority.INTERACTIVE, builtin_tools=list(tools))
 
 
+def enqueued(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
+    """Ask without waiting, in the normal lane, with `stream` for an answer that is read as it comes."""
+    rest = dict(options)
+    streams = rest.pop("stream", False)
+    ask = submission(prompt, rest)
+    return ask.streamed() if streams else ask
+
+
 def submission(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
     """Ask without waiting, in the normal lane."""
     return compose(prompt, options)

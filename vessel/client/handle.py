@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vessel.client.concurrent import AsyncGroqClient
     from vessel.client.following import JobEvent
     from vessel.client.result import Result
+    from vessel.client.streaming import AsyncTokenStream, TokenStream
     from vessel.client.sync import GroqClient
     from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
@@ -49,6 +50,10 @@ class JobHandle(_Handle):
         """Wait for its result. Raises WaitTimeout, JobFailed."""
         return self._client.result(self.id, timeout)
 
+    def stream(self, timeout: float | None = None) -> TokenStream:
+        """Iterate over the text of its answer, from its beginning; in one piece unless it was submitted to stream."""
+        return self._client.stream_of(self, timeout)
+
     def cancel(self) -> str:
         """Cancel it: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""
         return self._client.cancel(self.id)
@@ -77,6 +82,10 @@ class AsyncJobHandle(_Handle):
     async def result(self, timeout: float | None = None) -> Result:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
         """Wait for its result. Raises WaitTimeout, JobFailed."""
         return await self._client.result(self.id, timeout)
+
+    def stream(self, timeout: float | None = None) -> AsyncTokenStream:
+        """Iterate over the text of its answer, from its beginning; in one piece unless it was submitted to stream."""
+        return self._client.stream_of(self, timeout)
 
     async def cancel(self) -> str:
         """Cancel it: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""

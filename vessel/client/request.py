@@ -72,6 +72,12 @@ class Options(CommonOptions, total=False):
     tools: Sequence[Mapping[str, Any]]
 
 
+class SubmitOptions(Options, total=False):
+    """The same for a job that is not waited for; `stream`: its answer is to be read as it comes."""
+
+    stream: bool
+
+
 class WaitOptions(Options, total=False):
     """The same for a call that waits: `timeout` in seconds bounds the waiting, not the job."""
 
@@ -90,6 +96,11 @@ class Ask:
 
     body: Mapping[str, Any]
     policy: Mapping[str, Any]
+    streaming: bool = False
+
+    def streamed(self) -> Ask:
+        """Return the request with its answer to be read as it comes."""
+        return Ask({**self.body, "stream": True}, self.policy, streaming=True)
 
     def __repr__(self) -> str:
         """Show nothing of the prompt."""
@@ -111,7 +122,7 @@ def compose(prompt: Prompt, options: Mapping[str, Any], **defaults: Any) -> Ask:
     body = {"messages": _messages(prompt, given.pop("system", None))}
     more = given.pop("extra_body", None)
     if "stream" in given:
-        raise InvalidRequest("stream: this call gives the whole answer; leave `stream` out.", param="stream")
+        raise InvalidRequest("stream: this call gives the whole answer; use `stream(...)`.", param="stream")
     return Ask(body | given | dict(more or {}), policy)
 
 

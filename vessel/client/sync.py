@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
 
 from vessel.client import core, following, gates, looking, survey
+from vessel.client.asking import Asked
 from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive, iterate
+from vessel.client.streaming import HEARTBEAT_S, TokenStream
 from vessel.submit import Door, redis_url
 from vessel.watch import succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from vessel.client.asking import Asked
     from vessel.client.following import Ended, JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
-    from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, WaitOptions
+    from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, SubmitOptions, WaitOptions
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import SyncRunner
@@ -129,11 +130,28 @@ class GroqClient:
         timeout, rest = self._core.timeout_of(options)
         return Result(self._answer(core.execution(task, code, tools, rest), timeout))
 
+    def stream(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> TokenStream:
+        """Ask as `query` does and iterate over pieces of the answer's text as they come; leaving early cancels the job.
+
+        Once it has ended, the stream's `result` is what `query` gives. Raises what `query` raises; JobFailed with the
+        reason `stream_broken` where the answer broke off after its first piece.
+        """
+        timeout, rest = self._core.timeout_of(options)
+        return self.stream_ask(core.query(prompt, rest), timeout)
+
+    def stream_ask(self, ask: Ask, timeout: float | None = None) -> TokenStream:
+        """Stream a request that was composed before, as by the command line."""
+        asked = self._run(self._core.asking.submit(ask.streamed(), "", waits=True))
+        return self._stream(asked, self._core.timeout if timeout is None else timeout)
+
     # --- asking without waiting
 
-    def submit(self, prompt: Prompt, **options: Unpack[Options]) -> JobHandle:
-        """Enqueue and return at once, in the normal lane; workers need not be alive."""
-        ask = core.submission(prompt, options)
+    def submit(self, prompt: Prompt, **options: Unpack[SubmitOptions]) -> JobHandle:
+        """Enqueue and return at once, in the normal lane; workers need not be alive.
+
+        With `stream=True` the answer is read by the handle's `stream`; without a reader for 10 s it is cancelled.
+        """
+        ask = core.enqueued(prompt, options)
         return self._handle(self._run(self._core.asking.submit(ask, self.waiter.reply)))
 
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
@@ -176,6 +194,14 @@ class GroqClient:
         """Wait for a job's result. Raises JobNotFound, WaitTimeout, JobFailed."""
         limit = self._core.timeout if timeout is None else timeout
         return Result(succeeded(self._run(self._core.asking.end_of(job_id, self.waiter, limit))))
+
+    def stream_of(self, job: JobHandle | str, timeout: float | None = None) -> TokenStream:
+        """Iterate over the text of a job's answer, from its beginning; in one piece where it does not stream.
+
+        Raises JobNotFound when it is first asked.
+        """
+        known = (job.id, job.tier, job.model) if isinstance(job, JobHandle) else (job, "", "")
+        return self._stream(Asked(*known, existing=True), self._core.timeout if timeout is None else timeout)
 
     def wait(self, ids: Iterable[str | JobHandle], timeout: float | None = None) -> Iterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end.
@@ -267,6 +293,16 @@ class GroqClient:
 
     def _handle(self, asked: Asked) -> JobHandle:
         return JobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing)
+
+    def _stream(self, asked: Asked, timeout: float | None) -> TokenStream:
+        from vessel.watch.tokens import follow  # noqa: PLC0415  only who streams needs it
+
+        url = redis_url(self._core.settings)
+        events = follow(url, self.door.store, self.runner, asked.id, tenant=self._core.tenant, heartbeat_s=HEARTBEAT_S)
+        asking = self._core.asking
+        return TokenStream(
+            asked, events, timeout, lambda: self.cancel(asked.id), lambda: self._run(asking.look_after(asked.id))
+        )
 
     def _run(self, steps: Steps[T]) -> T:
         return drive(steps, self._perform)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from vessel.dispatch.queues import queue_for
@@ -15,6 +14,7 @@ from vessel.execute.admit import CANCELLED, DRAINING, Admission
 from vessel.execute.failover import WayOut, way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
+from vessel.execute.streaming import UNREAD, Readers, left_unread
 from vessel.gate.learn import Started, learn
 from vessel.gate.limiter import PERIOD_MS
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from vessel.keyspace.script import Call as ScriptCall
 
 _CANCELLED = Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything more was sent.")
-PROBE_DEADLINE_S = 20.0
-"""A call that looks whether a model is back is given up sooner: it may hang, and the next look waits for it."""
 
 log = get_logger(__name__)
 
@@ -49,7 +47,8 @@ class JobRun:
         self.hop = self.job.hop
         self.ended = NO_ATTEMPT
         self.sending: asyncio.Future[Outcome] | None = None
-        self.cut = False
+        self.cut = ""
+        self.streamed = False
 
     async def serve(self) -> str:
         """Carry the job one step: to its end, or to its next queue or wait. Returns the word for the log."""
@@ -64,9 +63,7 @@ class JobRun:
         self.ended = admission.ending
         if refusal is not None:
             return await self._turn_back(refusal)
-        if admission.probes:
-            planned = replace(planned, deadline_s=min(planned.deadline_s, PROBE_DEADLINE_S))
-        outcome = await self._send(planned)
+        outcome = await self._send(planned, probes=admission.probes)
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
@@ -98,6 +95,8 @@ class JobRun:
         """Say what ends the job before anything more is sent: a cancel, its deadline, or calls cut by dying workers."""
         if self.job.cancel_requested:
             return _CANCELLED
+        if left_unread(self.executor, self.job):
+            return Fail(JobState.CANCELLED, "cancelled", f"{UNREAD}, so it was cancelled before it was sent.")
         if self.job.deadline_at is not None and self.executor.now_ms() >= self.job.deadline_at:
             return Fail(JobState.EXPIRED, "deadline", "Its deadline passed while it waited. Give a longer deadline.")
         elsewhere = vessel_of(self.job.current.model) is Vessel.OPENAI and self.hop > 0  # it costs no attempt
@@ -106,29 +105,28 @@ class JobRun:
             return Fail(JobState.FAILED, "attempts_exhausted", text)
         return None
 
-    async def _send(self, planned: Plan) -> Outcome:
+    async def _send(self, planned: Plan, *, probes: bool) -> Outcome:
         """Call the upstream; a cancel of the job or a second TERM cuts the call and leaves it unknown."""
-        attempt = f"{self.job.id}/{planned.call.number}"
-        model = planned.call.model
-        upstream = self.executor.failover if model.vessel is Vessel.OPENAI else self.executor.upstream
-        task = asyncio.ensure_future(
-            upstream.call(model.served_id, planned.body, deadline_s=planned.deadline_s, attempt=attempt)
-        )
-        self.sending = task
-        try:
-            return await task
-        except asyncio.CancelledError:
-            if not self.cut:
-                raise
-            text = "The job was cancelled while the call ran; the call was cut and may be billed."
-            return Failure(planned.call.model.id, Reason.CANCELLED, text, charge=Charge.UNKNOWN)
-        finally:
-            self.sending = None
+        number = planned.call.number
+        async with Readers(self.executor, self.held, number, self.cancel) as readers:
+            task = asyncio.ensure_future(readers.call(planned, f"{self.job.id}/{number}", probes=probes))
+            self.sending = task
+            try:
+                outcome = await task
+            except asyncio.CancelledError:
+                if not self.cut:
+                    raise
+                text = f"{self.cut} while the call ran; the call was cut and may be billed."
+                outcome = Failure(planned.call.model.id, Reason.CANCELLED, text, charge=Charge.UNKNOWN)
+            finally:
+                self.sending = None
+        self.streamed = readers.served
+        return outcome
 
-    def cancel(self) -> None:
-        """Cut the call in flight because the job was cancelled."""
+    def cancel(self, why: str = "The job was cancelled") -> None:
+        """Cut the call in flight, because the job was cancelled or nobody would get the answer."""
         if self.sending is not None and not self.cut:
-            self.cut = True
+            self.cut = why
             self.sending.cancel()
 
     async def _learn(self, call: Call, outcome: Outcome, started: Started) -> bool:
@@ -182,6 +180,7 @@ class JobRun:
                 failover=way.hop,
                 failover_note=way.note,
                 failover_in_ms=way.in_ms,
+                streamed=self.streamed,
             ),
             outcome,
         )

@@ -22,6 +22,7 @@ class Verb(StrEnum):
     BOOK = "book"
     START = "start"
     RENEW = "renew"
+    STREAM = "stream"
     FINISH = "finish"
     PARK = "park"
     REQUEUE = "requeue"
@@ -76,6 +77,7 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.BOOK: _edge([_RUNNING], [_RUNNING], "a start time from the bucket, owned by the lease"),
     Verb.START: _edge([_RUNNING], [_RUNNING], "admits, charges and writes the attempt row before the bytes leave"),
     Verb.RENEW: _edge([_RUNNING], [_RUNNING], "extends the lease and returns cancel flags"),
+    Verb.STREAM: _edge([_RUNNING], [_RUNNING], "pieces of the answer for readers; the first bind the job to this call"),
     Verb.FINISH: _edge(
         _OPEN,
         TERMINAL,
@@ -89,7 +91,9 @@ TRANSITIONS: dict[Verb, Transition] = {
     Verb.FEED: _edge(_WAITING, [_QUEUED], "its ticket, out of the backlog, just ahead of its admission"),
     Verb.REISSUE: _edge([_QUEUED], [_QUEUED], "its ticket was lost; the generation grows"),
     Verb.RESCUE: _edge(
-        [_RUNNING], [_QUEUED, JobState.FAILED], "its lease is over; after three kills it fails as poison_job"
+        [_RUNNING],
+        [_QUEUED, JobState.FAILED],
+        "its lease is over; after three kills it fails as poison_job, once streamed as stream_broken",
     ),
     Verb.CANCEL: _edge(
         _OPEN,
@@ -186,6 +190,12 @@ class Job:
     waits_for_gate: bool = False
     start_at: int | None = None
     output_tokens: int = 0
+    streams: bool = False
+    """Whether its answer is written for readers as it comes."""
+    streamed: bool = False
+    """Whether the first pieces of it are written: no other call can serve the job any more."""
+    read_at: int | None = None
+    """When a reader was last there."""
 
     @property
     def terminal(self) -> bool:

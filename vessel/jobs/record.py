@@ -44,6 +44,7 @@ class NewJob:
     reply: str = ""
     retry_of: str | None = None
     builtin_tools: tuple[str, ...] = ()
+    streams: bool = False
 
     def fields(self, queue: str, idem: str) -> list[str | bytes]:
         """Return the record as a flat field-value list for the create script."""
@@ -66,6 +67,8 @@ class NewJob:
         }
         if self.retry_of:
             record["retry_of"] = self.retry_of
+        if self.streams:
+            record["streams"] = "1"
         return [part for pair in record.items() for part in pair]
 
 
@@ -153,4 +156,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         at_model=_text(record, "at_model"),
         waits_for_gate=_text(record, "waits") == "1",
         start_at=_number(record, "start_at"),
+        streams=_text(record, "streams") == "1",
+        streamed=_text(record, "streamed") == "1",
+        read_at=_number(record, "read_at"),
     )

@@ -20,6 +20,11 @@ LANES = {Priority.INTERACTIVE: "0", Priority.NORMAL: "1", Priority.BATCH: "2"}
 
 UNKNOWN = "unknown"
 ORPHANED = "orphaned"
+STREAM_BROKEN = "stream_broken"
+BROKEN_BY_LOSS = (
+    "Its worker was lost after the first part of the answer had been streamed. The call may be billed, and it was not "
+    "made again, as another answer would not go on where that one ended. Submit the request again."
+)
 
 
 class Issue(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vessel.jobs import steps
 from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import LANES, NO_ATTEMPT, ORPHANED, UNKNOWN, Answer, Due, Ending, Final, Held, Issue, Start, Wait
@@ -39,6 +40,9 @@ LIGHT_FIELDS = (
         "cancel",
         "waits",
         "start_at",
+        "streams",
+        "streamed",
+        "read_at",
     ),
 )
 """A record without its payloads and attempts."""
@@ -318,6 +322,8 @@ class JobStore:
             "poison_reason": "poison_job",
             "poison_message": f"Its worker was lost {MAX_KILLS} times in mid-call, or {MAX_LAPSES} times in all, so it "
             "is not run again. Look at the request before you submit it anew.",
+            "broken_reason": steps.STREAM_BROKEN,
+            "broken_message": steps.BROKEN_BY_LOSS,
             "unknown": UNKNOWN,
         }
         return load("rescue").call(_named(self.of(job), self.gate(job, None)), args, _answer)

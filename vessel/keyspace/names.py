@@ -29,6 +29,9 @@ class KeyClass:
 
 TTL_CLASSES: dict[str, KeyClass] = {
     "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last 200 or so"),
+    "tokens": KeyClass(
+        r"job:[^:]+:tokens", Life.WITH_JOB, "stream of an answer's pieces as they came, the last 70,000 or so batches"
+    ),
     "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
     "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
     "gate": KeyClass(
@@ -93,6 +96,10 @@ class Keys:
     def events(self, job_id: str) -> str:
         """Name the stream of a job's transitions."""
         return self._key("job", job_id, "events")
+
+    def tokens(self, job_id: str) -> str:
+        """Name the stream of a job's answer, piece by piece."""
+        return self._key("job", job_id, "tokens")
 
     def idempotency(self, tenant: str, key: str) -> str:
         """Name the string that maps a tenant's idempotency key, hashed, to `job_id body_hash`."""
@@ -239,6 +246,7 @@ class JobKeys:
 
     job: str
     events: str
+    tokens: str
     idem: str
     reply: str
     tickets: str
@@ -300,6 +308,7 @@ def job_keys(
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),
+        tokens=keys.tokens(job_id),
         idem=idem or keys.idempotency("", ""),
         reply=reply or keys.reply("none"),
         tickets=keys.tickets(queue),

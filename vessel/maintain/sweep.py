@@ -105,7 +105,7 @@ class Sweeper:
         found = [job for job in jobs if job]
         answers = await self.runner.run_all([act(job) for job in found])
         for job, answer in zip(found, answers, strict=True):
-            if event and answer.word in {"done", "poisoned"}:
+            if event and answer.word in {"done", "poisoned", "broken"}:
                 log.warning(event, job_id=job.id, tier=job.tier, model=job.model, outcome=answer.word)
 
     def _sets(self) -> tuple[str, ...]:

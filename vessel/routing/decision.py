@@ -21,6 +21,7 @@ class Situation:
     known to be blocked, and for how long. `jitter`: a random number in [0, 1). `outage`: the model's breaker is open,
     so failures are no fault of the job. `failover`: the hop of the failover vessel, where this job may go there now;
     otherwise `failover_note` says why not, and `failover_in_ms` when to ask again, 0 where asking does not help.
+    `streamed`: a reader may have seen the beginning of this call's answer.
     """
 
     hops: tuple[Hop, ...]
@@ -39,6 +40,7 @@ class Situation:
     failover: int | None = None
     failover_note: str = ""
     failover_in_ms: int = 0
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
+from vessel.jobs.steps import STREAM_BROKEN
 from vessel.registry import Vessel, vessel_of
 from vessel.routing.decision import Complete, Decision, Fail, Park, Reroute, Retry, Situation
 from vessel.upstream.outcome import Failure, Reason, Success
@@ -45,15 +46,23 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
         case Success():
             return Complete()
         case Failure():
+            cut = outcome.reason is Reason.CANCELLED and outcome.status is None
+            if situation.streamed and not cut:
+                return _broken(outcome)
             stopped = _stopped(situation, outcome)
             if stopped is not None:
                 return _last_resort(situation, outcome, stopped)
-            cut = outcome.reason is Reason.CANCELLED and outcome.status is None
             if _on_failover(situation) and not cut:
                 return _back(situation, outcome)
             return _fail_over(situation, outcome, _after(situation, outcome))
         case _ as never:
             assert_never(never)
+
+
+def _broken(failure: Failure) -> Fail:
+    """End a job whose answer broke off before readers: another call's would not go on where this one ended."""
+    rest = "Readers had the first part of the answer by then, so no other call was made. Submit the request again."
+    return Fail(JobState.FAILED, STREAM_BROKEN, f"{failure.message} {rest}")
 
 
 def _after(s: Situation, failure: Failure) -> Decision:  # noqa: C901, PLR0911  one case for each group of reasons

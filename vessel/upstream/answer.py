@@ -73,14 +73,15 @@ def _constant(_name: str) -> NoReturn:
     raise ValueError("NaN and infinities are not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_constant)
+DECODER = json.JSONDecoder(parse_constant=_constant)
+"""Reads JSON as the standard has it."""
 
 
 def _answer(body: bytes) -> dict[str, Any]:
     if body.lstrip()[:1] == b"<":
         _refuse("with a page of HTML instead of JSON")
     try:
-        answer = _DECODER.decode(body.decode())
+        answer = DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         _refuse("with something that is not valid JSON")
     if not isinstance(answer, dict):
@@ -122,7 +123,7 @@ def _finish_reason(answer: dict[str, Any], model: str) -> str:
     if answer.get("error"):
         _refuse("with an error inside")
     served = answer.get("model")
-    if model and isinstance(served, str) and not _same_model(model, served):
+    if model and isinstance(served, str) and not same_model(model, served):
         _refuse("in the name of another model than the one asked")
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -143,7 +144,7 @@ def _finish_reason(answer: dict[str, Any], model: str) -> str:
     return finish_reason
 
 
-def _same_model(asked: str, served: str) -> bool:
+def same_model(asked: str, served: str) -> bool:
     """Compare ids; a served id may lack the owner or carry a dated version, and a system may name its inner model."""
     if served == asked or asked.endswith("/" + served) or asked.startswith("groq/compound"):
         return True

@@ -247,6 +247,11 @@ def _problem(body: bytes) -> _Problem:
     )
 
 
+def says_why(code: object) -> bool:
+    """Tell whether a code names its failure without a status, as inside a stream."""
+    return isinstance(code, str) and code in _BY_CODE
+
+
 def token(value: object) -> str | None:
     """Return a name that the upstream gave (a code, a parameter) when it is a plain one, which cannot hold a prompt."""
     return value if isinstance(value, str) and _TOKEN.fullmatch(value) and "gsk_" not in value else None

@@ -19,8 +19,10 @@ from vessel.errors import InvalidRequest, NoKey
 from vessel.upstream.answer import read_success
 from vessel.upstream.broken import Broken, broken_off, lower_headers, reason_of
 from vessel.upstream.classify import classify_status
+from vessel.upstream.gather import Gathering, StreamBrokenError
 from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.transport import (
+    EVENTS,
     EXCHANGE,
     AiohttpClient,
     Exchange,
@@ -28,6 +30,7 @@ from vessel.upstream.transport import (
 from vessel.wire import encode_body
 
 if TYPE_CHECKING:
+    from vessel.upstream.gather import Pace, Take
     from vessel.upstream.keys import KeySource
     from vessel.upstream.outcome import Outcome
 
@@ -93,6 +96,39 @@ class GroqUpstream:
             return read_success(model, answer.content, headers, duration_ms)
         return classify_status(model, answer.status_code, headers, answer.content, duration_ms)
 
+    async def stream(self, model: str, body: dict[str, Any], *, pace: Pace, attempt: str, take: Take) -> Outcome:
+        """Make one chat completion whose pieces are given to `take` as they come; a success holds the whole answer.
+
+        `take` is called from the task of this call and must not wait. A failure after the first piece may be billed.
+        Usage comes in the last chunk's `x_groq` without being asked for. Raises only CancelledError.
+        """
+        started = perf_counter()
+        key = self._keys.current()
+        if key is None:
+            return Failure(model, Reason.NO_KEY, NoKey().message)
+        try:
+            content = encode_body(body | {"stream": True})
+        except InvalidRequest as fault:
+            return Failure(model, Reason.BAD_REQUEST, fault.message)
+        gathering = Gathering(model, pace, take)
+        # Unpacked at the server: what a compressor holds back would come late.
+        headers = {"x-vessel-attempt": attempt, "accept": EVENTS, "accept-encoding": "identity"}
+        answer = await self._exchange(key, content, pace.total_s, headers, gathering)
+        return self._gathered(gathering, answer, round((perf_counter() - started) * 1000))
+
+    def _gathered(self, gathering: Gathering, answer: httpx.Response | Broken, duration_ms: int) -> Outcome:
+        model, pace = gathering.model, gathering.pace
+        if isinstance(answer, Broken):
+            if gathering.whole or answer.detail == StreamBrokenError.__name__:
+                return gathering.outcome({}, duration_ms)
+            return gathering.broken(self._broken(model, answer, pace.total_s, duration_ms))
+        headers = lower_headers(answer)
+        if not answer.is_success:
+            return classify_status(model, answer.status_code, headers, answer.content, duration_ms)
+        if not gathering.fed:
+            return read_success(model, answer.content, headers, duration_ms)
+        return gathering.outcome(headers, duration_ms)
+
     async def list_models(self, *, deadline_s: float = 10.0) -> tuple[dict[str, Any], ...] | Failure:
         """Return what `GET /models` lists for the key, as Groq spells it; a Failure has an empty `model`."""
         key = self._keys.current()
@@ -119,13 +155,21 @@ class GroqUpstream:
             await client.close()
 
     async def _exchange(
-        self, key: str, content: bytes | None, deadline_s: float, headers: dict[str, str]
+        self,
+        key: str,
+        content: bytes | None,
+        deadline_s: float,
+        headers: dict[str, str],
+        gathering: Gathering | None = None,
     ) -> httpx.Response | Broken:
         """Post the content, or get the models without one; every exception ends here, as its text may hold a prompt."""
         exchange = Exchange(touched=content is None)  # a request without a body leaves no trace of its way out
         EXCHANGE.set(exchange)
         try:
-            async with asyncio.timeout(deadline_s):
+            async with asyncio.timeout(deadline_s) as limit:
+                if gathering is not None:
+                    exchange.feed = gathering.feed
+                    gathering.keep(limit)
                 client = self._client(key)
                 if content is None:
                     return await client.get(_MODELS, cast_to=httpx.Response)

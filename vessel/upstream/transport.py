@@ -20,12 +20,15 @@ from aiohttp.payload import Payload
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http import StreamWriter
 
 LONGEST_ERROR_BODY = 64 * 1024
+EVENTS = "text/event-stream"
 _PIECE = 256 * 1024
+_GZIP = frozenset({"gzip", "x-gzip"})
 
 
 class AnswerTooLargeError(Exception):
@@ -41,12 +44,14 @@ class Exchange:
     """How far one request came; the transport writes it, and it holds after a cancelled call too.
 
     `touched`: some bytes may have left. `sent`: all may have, so the server may have acted on them; before that it
-    cannot, as it never had the whole body. `status`: the answer's, once its head was read.
+    cannot, as it never had the whole body. `status`: the answer's, once its head was read. `feed` is given the body of
+    a stream of events as it comes, which then is not kept; what it raises ends the call.
     """
 
     touched: bool = False
     sent: bool = False
     status: int | None = None
+    feed: Callable[[bytes], None] | None = None
 
 
 EXCHANGE: ContextVar[Exchange] = ContextVar("vessel_upstream_exchange")
@@ -128,13 +133,34 @@ class AiohttpClient(httpx.AsyncClient):
         ) as answer:
             exchange.touched = exchange.sent = True
             exchange.status = answer.status
-            body = await _read(answer, self._max_bytes)
+            if exchange.feed is not None and answer.ok and answer.content_type == EVENTS:
+                await _pour(answer, exchange.feed, self._max_bytes)
+                body = b""
+            else:
+                body = await _read(answer, self._max_bytes)
             headers = [header for header in answer.raw_headers if header[0].lower() != b"content-encoding"]
         return httpx.Response(answer.status, headers=headers, content=body, request=request)
 
 
 class _NoTransport(httpx.AsyncBaseTransport):
     """Stands where httpx would build its own pool; never called, as `send` goes to aiohttp."""
+
+
+async def _pour(answer: aiohttp.ClientResponse, feed: Callable[[bytes], None], limit: int) -> None:
+    """Hand a body on as it comes, unpacked, under the cap."""
+    encoding = answer.headers.get("content-encoding", "identity").lower()
+    if encoding not in {"identity", *_GZIP}:
+        raise AnswerUnreadableError
+    unpacker = zlib.decompressobj(wbits=31) if encoding in _GZIP else None
+    async for piece in answer.content.iter_any():
+        try:
+            data = unpacker.decompress(piece, limit + 1) if unpacker else piece
+        except zlib.error:
+            raise AnswerUnreadableError from None
+        limit -= len(data)
+        if limit < 0:
+            raise AnswerTooLargeError
+        feed(data)
 
 
 async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
@@ -163,7 +189,7 @@ async def _fill(body: bytearray, answer: aiohttp.ClientResponse, limit: int) -> 
 def _unpack(packed: bytes, encoding: str, limit: int) -> bytes:
     if encoding == "identity" or not packed:
         return packed
-    if encoding not in {"gzip", "x-gzip"}:
+    if encoding not in _GZIP:
         raise AnswerUnreadableError
     unpacker = zlib.decompressobj(wbits=31)
     try:

@@ -24,7 +24,7 @@ def read_streams(after: Mapping[str, str], *, block_ms: int = BLOCK_MS) -> Call[
 
     def parse(raw: Any) -> dict[str, list[Event]]:
         streams = raw.items() if isinstance(raw, dict) else raw or ()
-        return {word(name): _events(rows) for name, rows in streams if rows}
+        return {word(name): events_in(rows) for name, rows in streams if rows}
 
     head = ("XREAD", "COUNT", 500, "BLOCK", max(1, block_ms), "STREAMS")
     return command(*head, *after, *after.values(), parse=parse)
@@ -43,7 +43,7 @@ def last_id(stream: str) -> Call[str]:
 
 def events_of(keys: Keys, job_id: str) -> Call[list[Event]]:
     """Read a job's life so far, oldest first."""
-    return command("XRANGE", keys.events(job_id), "-", "+", parse=_events)
+    return command("XRANGE", keys.events(job_id), "-", "+", parse=events_in)
 
 
 def jobs_page(keys: Keys, start: int, size: int) -> Call[list[tuple[str, int]]]:
@@ -64,5 +64,6 @@ def succeeded(job: Job) -> Job:
                     job.attempts)  # fmt: skip
 
 
-def _events(rows: Any) -> list[Event]:
+def events_in(rows: Any) -> list[Event]:
+    """Read a stream's entries."""
     return [(word(i), {k: word(v) for k, v in pairs(fields).items()}) for i, fields in rows]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from vessel import client
 from vessel.client import (
     AsyncJobHandle,
+    AsyncTokenStream,
     Attempt,
     Budget,
     CodeResult,
@@ -32,6 +33,7 @@ from vessel.client import (
     SettingsError,
     Source,
     TierInfo,
+    TokenStream,
     Unreachable,
     VesselError,
     Waiting,
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncGroqClient",
     "AsyncJobHandle",
+    "AsyncTokenStream",
     "Attempt",
     "Budget",
     "CodeResult",
@@ -74,6 +77,7 @@ __all__ = [
     "SettingsError",
     "Source",
     "TierInfo",
+    "TokenStream",
     "Unreachable",
     "VesselError",
     "WaitTimeout",

@@ -23,6 +23,7 @@ def query(
     max_cost: options.MaxCost = None,
     hints: options.Context = None,
     timeout: options.Timeout = None,
+    stream: options.Stream = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask and wait for the answer."""
@@ -30,7 +31,7 @@ def query(
 
     asked = given(tier=tier, model=model, task_type=task, speed_priority=speed, system=system, timeout=timeout,
                   max_completion_tokens=max_tokens, max_cost_usd=max_cost, context=context(hints))  # fmt: skip
-    answer("query", text, asked, as_json=as_json)
+    answer("query", text, asked, as_json=as_json, stream=stream)
 
 
 def analyze(
@@ -45,6 +46,7 @@ def analyze(
     max_cost: options.MaxCost = None,
     hints: options.Context = None,
     timeout: options.Timeout = None,
+    stream: options.Stream = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask for an analysis, on the tier for strategic work unless another one is named."""
@@ -52,7 +54,7 @@ def analyze(
 
     asked = given(tier=tier, model=model, task_type=task, speed_priority=speed, system=system, timeout=timeout,
                   max_completion_tokens=max_tokens, max_cost_usd=max_cost, context=context(hints))  # fmt: skip
-    answer("analyze", text, asked, as_json=as_json)
+    answer("analyze", text, asked, as_json=as_json, stream=stream)
 
 
 def code(
@@ -65,6 +67,7 @@ def code(
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
     timeout: options.Timeout = None,
+    stream: options.Stream = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask for code and print only that."""
@@ -72,7 +75,7 @@ def code(
 
     asked = given(language=language, tier=tier, model=model, speed_priority=speed, timeout=timeout,
                   max_completion_tokens=max_tokens, max_cost_usd=max_cost)  # fmt: skip
-    answer("code", text, asked, as_json=as_json)
+    answer("code", text, asked, as_json=as_json, stream=stream)
 
 
 def research(
@@ -84,6 +87,7 @@ def research(
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
     timeout: options.Timeout = None,
+    stream: options.Stream = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Ask a model that searches the web, and name the sources."""
@@ -91,4 +95,4 @@ def research(
 
     asked = given(tier=tier, model=model, max_results=max_results, timeout=timeout,
                   max_completion_tokens=max_tokens, max_cost_usd=max_cost)  # fmt: skip
-    answer("research", text, asked, as_json=as_json)
+    answer("research", text, asked, as_json=as_json, stream=stream)

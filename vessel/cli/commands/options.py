@@ -34,6 +34,7 @@ System = Annotated[str | None, Option(metavar="TEXT", help="A system message.")]
 MaxTokens = Annotated[int | None, Option(min=1, metavar="N", help="At most so many tokens of answer.")]
 MaxCost = Annotated[str | None, Option(metavar="USD", help="At most so much money for the job, in the worst case.")]
 Timeout = Annotated[float | None, Option(min=0.001, metavar="SECONDS", help="How long to wait; the job goes on.")]
+Stream = Annotated[bool, Option("--stream", help="Print the answer as it comes; leaving early cancels the job.")]
 Context = Annotated[
     list[str] | None,
     Option("--context", metavar="K=V", help="A hint for the router, e.g. requires_tools=true. May be repeated."),

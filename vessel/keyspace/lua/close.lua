@@ -1,5 +1,5 @@
 -- End a job that does not run: cancel it, or expire it once its deadline passed. A running one gets a cancel flag.
--- KEYS: job events idem reply parked deadlines tickets backlog flows groups
+-- KEYS: job events tokens idem reply parked deadlines tickets backlog flows groups
 -- ARGV: id from when_running to reason message ttl_ms only_after_deadline group flow
 -- include: record
 -- include: ended
@@ -39,5 +39,5 @@ redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 take_from_backlog(backlog, flows, groups, group, flow, id, 0)
 emit(events, now, to, to, held[2] + 1, reason)
-ended(job, events, idem, reply, id, to, ttl_ms)
+ended(job, events, tokens, idem, reply, id, to, ttl_ms)
 return {'closed', to}

@@ -1,8 +1,9 @@
 -- End a job: attempt, ledger, settlement, state, result and event in one step.
--- A valid answer (valid = 1) wins from any open state, also out of a lost lease; anything else must hold the lease.
+-- A valid answer (valid = 1) wins from any open state, also out of a lost lease; anything else must hold the lease, and
+-- so must an answer to a job whose first pieces have been streamed: they are another call's, unless it holds the lease.
 -- A call that the winner finds in flight under a later lease is booked as unknown until it ends itself.
 -- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
--- KEYS: job events idem reply leases parked deadlines tickets ledger
+-- KEYS: job events tokens idem reply leases parked deadlines tickets ledger
 -- KEYS: gate bookings inflight budget whole backlog flows groups
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
@@ -16,10 +17,10 @@
 local now = now_ms()
 local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
   requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'ended_by')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'ended_by', 'streamed')
 local open = among(from, held[1])
 local owned = held[1] == when_running and held[2] == generation and held[3] == owner
-local used = open and (valid == '1' or owned)
+local used = open and (owned or valid == '1' and not held[5])
 local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
 end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, back, now)
 if not held[1] then
@@ -49,5 +50,5 @@ redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 emit(events, now, to, to, next_generation, attempt)
-ended(job, events, idem, reply, id, to, ttl_ms)
+ended(job, events, tokens, idem, reply, id, to, ttl_ms)
 return {'finished', to}

@@ -1,17 +1,19 @@
 -- Take back a job whose lease is over: the call in flight stays unknown in the ledger, the job is queued again.
--- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it.
--- KEYS: job events idem reply leases deadlines tickets queue ledger gate bookings inflight
+-- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it, and so does one after
+-- the first pieces of its answer were streamed: another answer would not go on where they end.
+-- KEYS: job events tokens idem reply leases deadlines tickets queue ledger gate bookings inflight
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
--- ARGV: poison_reason poison_message unknown
+-- ARGV: poison_reason poison_message broken_reason broken_message unknown
 -- include: record
 -- include: ticket
 -- include: gate
 -- include: budget
 -- include: attempt
 -- include: ended
--- Returns: {done} {poisoned} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
+-- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
-local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n')
+local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n',
+  'streamed')
 if not among(from, held[1]) then
   redis.call('ZREM', leases, id)
   return {'stale', held[1] or ''}
@@ -33,14 +35,18 @@ local generation = held[2] + 1
 redis.call('HSET', job, 'gen', generation, 'kills', kills, 'lapses', lapses, 'updated', ms(now))
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
-if kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
+if not held[9] and kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
   redis.call('HSET', job, 'state', to_queued)
   push_ticket(queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
   emit(events, now, 'rescued', to_queued, generation, '')
   return {'done', ''}
 end
-redis.call('HSET', job, 'state', to_failed, 'reason', poison_reason, 'message', poison_message, 'finished', ms(now))
+local word, reason, message = 'poisoned', poison_reason, poison_message
+if held[9] then
+  word, reason, message = 'broken', broken_reason, broken_message
+end
+redis.call('HSET', job, 'state', to_failed, 'reason', reason, 'message', message, 'finished', ms(now))
 redis.call('ZREM', deadlines, id)
-emit(events, now, to_failed, to_failed, generation, poison_reason)
-ended(job, events, idem, reply, id, to_failed, ttl_ms)
-return {'poisoned', ''}
+emit(events, now, to_failed, to_failed, generation, reason)
+ended(job, events, tokens, idem, reply, id, to_failed, ttl_ms)
+return {word, ''}

@@ -2,9 +2,10 @@
 local REPLIES_KEPT = 10000
 local REPLY_TTL_MS = 3600000
 
-local function ended(job, events, idem, reply, id, to, ttl_ms)
+local function ended(job, events, tokens, idem, reply, id, to, ttl_ms)
   redis.call('PEXPIRE', job, ttl_ms)
   redis.call('PEXPIRE', events, ttl_ms)
+  redis.call('PEXPIRE', tokens, ttl_ms)
   redis.call('PEXPIRE', idem, ttl_ms)
   local waiter = redis.call('HGET', job, 'reply')
   if waiter and waiter ~= '' then

@@ -83,6 +83,46 @@ def test_the_streaming_response_variant_reads_the_whole_answer(sdk: Any) -> None
         assert b'"chat.completion"' in response.read()
 
 
+def test_a_stream_comes_in_groqs_chunks(sdk: Any) -> None:
+    """Role and `x_groq.id` first, the text in pieces, finish_reason and usage last; the headers name the job."""
+    with sdk.chat.completions.with_streaming_response.create(model="auto", messages=GREETING, stream=True) as raw:
+        assert raw.headers["content-type"].startswith("text/event-stream")
+        assert raw.headers["x-vessel-job-id"].startswith("job_")
+        assert raw.headers["x-vessel-attempts"] == "1"
+        assert b"data: [DONE]" in raw.read()
+    chunks = list(sdk.chat.completions.create(model="power", messages=GREETING, stream=True))
+    assert {chunk.object for chunk in chunks} == {"chat.completion.chunk"}
+    assert {chunk.model for chunk in chunks} == {"openai/gpt-oss-120b"}
+    assert len("".join(chunk.choices[0].delta.content or "" for chunk in chunks)) > 10
+    assert len(chunks) > 3
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert chunks[0].to_dict()["x_groq"]["id"].startswith("req_")
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert chunks[-1].to_dict()["x_groq"]["usage"]["completion_tokens"] > 0
+
+
+def test_a_stream_that_cannot_begin_has_a_status(sdk: Any) -> None:
+    """What is known before the first token is no event in a 200."""
+    errors = openai if isinstance(sdk, openai.OpenAI) else groq
+    with pytest.raises(errors.BadRequestError):
+        sdk.chat.completions.create(model="auto", messages=GREETING, stream=True, extra_body={"a_field_of_tomorrow": 1})
+    with pytest.raises(errors.NotFoundError):
+        sdk.chat.completions.create(model="gpt-9", messages=GREETING, stream=True)
+
+
+def test_a_stream_is_read_again_from_an_event_on(served: Served) -> None:
+    """The same key and body are the same job; what was read is not told again."""
+    body = {"model": "auto", "messages": GREETING, "stream": True}
+    headers = {"Idempotency-Key": "read-on"}
+    with served.http() as http:
+        whole = http.post("/v1/chat/completions", json=body, headers=headers)
+        ids = [line.removeprefix("id: ") for line in whole.text.splitlines() if line.startswith("id: ")]
+        rest = http.post("/v1/chat/completions", json=body, headers=headers | {"Last-Event-ID": ids[0]})
+    assert whole.headers["x-vessel-job-id"] == rest.headers["x-vessel-job-id"]
+    assert rest.text.rstrip().endswith("data: [DONE]")
+    assert [line.removeprefix("id: ") for line in rest.text.splitlines() if line.startswith("id: ")] == ids[1:]
+
+
 def test_models_are_listed_and_retrieved_by_ids_with_a_slash(sdk: Any) -> None:
     """Served models, tiers and `auto`; the SDKs send the slash as %2F."""
     ids = [model.id for model in sdk.models.list().data]
@@ -120,6 +160,8 @@ def test_the_async_sdks_do_the_same(async_sdk: Any) -> None:
             answers = await asyncio.gather(*asked)
             assert len({answer.id for answer in answers}) == 20
             assert (await client.models.retrieve("power")).owned_by == "vessel"
+            stream = await client.chat.completions.create(model="auto", messages=GREETING, stream=True)
+            assert len([chunk async for chunk in stream]) > 3
             raw = await client.chat.completions.with_raw_response.create(model="auto", messages=GREETING)
             assert raw.headers["x-vessel-job-id"].startswith("job_")
             with pytest.raises(errors.BadRequestError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 
 from vessel.api import examples
 from vessel.api.asks import JobRequest
@@ -13,7 +14,7 @@ from vessel.api.auth import Tenant
 from vessel.api.calling import Begun, Repeats
 from vessel.api.faults import documented
 from vessel.api.session import Here
-from vessel.errors import InvalidRequest
+from vessel.api.streams import streamed
 from vessel.observe.logs import get_logger
 from vessel.watch import succeeded
 from vessel.wire import Priority
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 router = APIRouter(tags=["chat"])
+EVENT = r"^[0-9]{1,10}(-[0-9]{1,10})?$"
 NO_READER_S = 10.0
 """How long a job goes on that nobody waits for any more: an SDK's repeat comes within 8 s (groq-facts 1.9)."""
 CLIENT_LEFT = 499
@@ -37,18 +39,30 @@ CLIENT_LEFT = 499
     responses={200: examples.COMPLETION, **documented(404, 408, 409, 415, 422)},
     openapi_extra={"requestBody": examples.CHAT_BODY},
 )
-async def create(request: Request, tenant: Tenant, asked: JobRequest, here: Here) -> Response:
+async def create(
+    request: Request,
+    tenant: Tenant,
+    asked: JobRequest,
+    here: Here,
+    last_event_id: Annotated[
+        str | None, Header(description="Go on with a stream after this event.", max_length=64, pattern=EVENT)
+    ] = None,
+) -> Response:
     """Ask through the queue and wait for the answer. Unknown fields are passed on.
+
+    With `stream` tokens come as server-sent events as the model writes them; one who was cut off goes on with the same
+    idempotency key and `Last-Event-ID`. A fallback happens only before the first token.
 
     `model` is a Groq id, a tier or `auto`; how the job is served can be said in a `vessel` object. A request whose
     client has left for ten seconds is cancelled, unless it has an idempotency key.
     """
-    ask = asked.ask(priority=Priority.INTERACTIVE)
-    if asked.body.value.get("stream") is True:
-        raise InvalidRequest("stream: this server does not stream yet; leave `stream` out.", param="stream")
+    wants_stream = asked.body.value.get("stream") is True
+    ask = replace(asked.ask(priority=Priority.INTERACTIVE), streaming=wants_stream)
     calling = here.asking(tenant)
     repeats = Repeats.of(here.door.keys, tenant, request.url.path, asked.body.raw)
     begun = await here.run(calling.begin(ask, here.waiter, repeats, repeated=asked.repeated))
+    if wants_stream:
+        return await streamed(here, calling, begun, repeats, asked.body.value, last_event_id)
     mark = await here.runner.run(repeats.seen(begun.id))
     keeps = ask.policy.get("idempotency_key") is not None
     job = await _unless_client_leaves(request, here, calling, begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 JOB_ID = "job_0123456789abcdef0123456789abcdef"
@@ -65,10 +66,18 @@ def body(name: str, example: object) -> dict[str, Any]:
 
 CHAT_BODY = body("ChatRequest", CHAT)
 JOB_BODY = body("ChatRequest", CHAT | {"vessel": {"priority": "normal", "deadline": "2h", "tags": {"team": "docs"}}})
-COMPLETION = answers("ChatCompletion", "Groq's answer, as it came.", ANSWER) | {
+CHUNK = ANSWER | {
+    "object": "chat.completion.chunk",
+    "choices": [{"index": 0, "delta": {"content": "A key"}, "logprobs": None, "finish_reason": None}],
+}
+COMPLETION = answers("ChatCompletion", "Groq's answer, as it came; with `stream` its chunks, then [DONE].", ANSWER) | {
     "headers": {
         "x-vessel-job-id": {"description": "The job that it was.", "schema": {"type": "string"}},
         "x-vessel-model": {"description": "The model that answered.", "schema": {"type": "string"}},
         "x-vessel-attempts": {"description": "How many calls it took.", "schema": {"type": "string"}},
     }
+}
+COMPLETION["content"]["text/event-stream"] = {
+    "schema": {"type": "string"},
+    "example": f"data: {json.dumps(CHUNK)}\n\ndata: [DONE]\n\n",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -87,6 +88,7 @@ def serve(settings: Settings, started: Callable[[str], None]) -> signal.Signals:
     Raises what `check` does, and Unreachable when the address is taken.
     """
     check(settings)
+    _raise_open_files()
     with contextlib.closing(_listen(settings.api_host, settings.api_port)) as listening:
         app = create_app(settings)
         secure = settings.api_tls_cert is not None
@@ -111,6 +113,13 @@ def serve(settings: Settings, started: Callable[[str], None]) -> signal.Signals:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve(sockets=[listening]))
         return server.asked
+
+
+def _raise_open_files() -> None:
+    """Allow as many connections as the system lets us: the usual soft limit of 1,024 is a few hundred streams."""
+    with contextlib.suppress(OSError, ValueError):
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -40,7 +40,7 @@ class Served(Stack):
         """Start the API and wait until it listens."""
         with (self.folder / "api.log").open("ab") as log:
             self.api = subprocess.Popen(
-                [*_VESSEL, "api", "--json", "--port", str(port or _free_port()), *arguments],
+                [*_VESSEL, "api", "--json", "--port", str(port or free_port()), *arguments],
                 env=self.environment() | env, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         assert self.api.stdout is not None
@@ -119,7 +119,8 @@ def _sdk(options: dict[str, Any]) -> dict[str, Any]:
     return {"api_key": "none", "max_retries": 0} | options
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
     import socket  # noqa: PLC0415  only where no port was given
 
     with socket.socket() as probe:

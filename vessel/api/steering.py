@@ -18,6 +18,7 @@ from vessel.client.gates import budgets, limits, maintained
 from vessel.client.survey import tiers
 from vessel.control import clear_maintenance, clock, set_maintenance
 from vessel.errors import InvalidRequest
+from vessel.observe.moments import moment
 from vessel.wire import LONGEST_S
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ async def show_limits(tenant: Tenant, here: Here) -> dict[str, Any]:
     settings = here.settings
     return {
         "object": "limits",
-        "at": documents.moment(now),
+        "at": moment(now),
         "org": settings.org,
         "plan": settings.groq_plan,
         "breaker": documents.breaker(found[0].view.provider) if found else None,
@@ -103,9 +104,9 @@ async def begin(who: Admin, here: Here, body: JsonBody) -> dict[str, Any]:
     set_maintenance(here.door, asked.tier, None, asked.reason)  # a bad tier or reason is told before Redis is asked
     until: int | None = None
     if asked.until is not None:
-        moment = await here.runner.run(clock())
-        until = epoch_ms("until", asked.until, moment, ahead=True)
-        if until - moment > LONGEST_S * 1000:
+        at = await here.runner.run(clock())
+        until = epoch_ms("until", asked.until, at, ahead=True)
+        if until - at > LONGEST_S * 1000:
             raise InvalidRequest("until: at most 366 days ahead. Leave it out for an open end.", param="until")
     await here.runner.run(set_maintenance(here.door, asked.tier, until, asked.reason))
     return await _shown(here, who.tenant)

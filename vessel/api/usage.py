@@ -15,9 +15,9 @@ from vessel.api.auth import Tenant
 from vessel.api.faults import documented
 from vessel.api.moments import MOMENT, epoch_ms
 from vessel.api.session import Here
-from vessel.client.documents import moment
 from vessel.control import clock
 from vessel.errors import InvalidRequest
+from vessel.observe.moments import moment
 from vessel.usage.log import PAGE, entries
 
 if TYPE_CHECKING:

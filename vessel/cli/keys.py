@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from vessel.api import keys as api_keys
 from vessel.cli.faults import FAILED, BadUse
-from vessel.cli.output import emit, moment, note, say, table
+from vessel.cli.output import emit, note, say, table
 from vessel.client import GroqClient
 from vessel.control import clock
+from vessel.observe.moments import moment
 from vessel.wire import parse_duration_s
 
 if TYPE_CHECKING:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from vessel.client.following import JobEvent
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
 LANES = ("interactive", "normal", "batch")
 ORDER = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")
 NANO = 1e9
-
-
-def moment(epoch_ms: int | None) -> str | None:
-    """Write a time of Redis' clock."""
-    if not epoch_ms:
-        return None
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def job(found: Job, *, whole: bool = False) -> dict[str, Any]:
@@ -79,7 +73,7 @@ def maintenance(info: MaintenanceInfo) -> dict[str, Any]:
     return {
         "active": bool(info.active),
         "at": moment(info.now),
-        "maintenance": [_one(one, info) for one in info.active],
+        "maintenance": [one_maintenance(one, info) for one in info.active],
         "held": {
             "total": info.held.total,
             "backlog": info.held.backlog,
@@ -89,7 +83,8 @@ def maintenance(info: MaintenanceInfo) -> dict[str, Any]:
     }
 
 
-def _one(one: Maintenance, info: MaintenanceInfo) -> dict[str, Any]:
+def one_maintenance(one: Maintenance, info: MaintenanceInfo) -> dict[str, Any]:
+    """Describe what holds all jobs, or those of a tier."""
     return {
         "tier": one.tier,
         "since": moment(one.since),

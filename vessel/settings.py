@@ -129,6 +129,12 @@ Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def _names(value: str) -> str:
+    if not re.fullmatch(r"(\*|[A-Za-z0-9_.-]{1,253})?(,(\*|[A-Za-z0-9_.-]{1,253}))*", value):
+        raise ValueError("holds host names such as vessel.example.org, commas between, without scheme and port")
+    return value
+
+
 class Settings(BaseSettings):
     """What the environment says, checked. Made by `load_settings`; making one directly reads no environment."""
 
@@ -164,6 +170,8 @@ class Settings(BaseSettings):
     """Key of that certificate."""
     api_key_file: FilePath | None = None
     """Holds a first API key, so that a container can bind off loopback."""
+    api_hosts: Annotated[str, AfterValidator(_names)] = ""
+    """Names under which the REST face is called beside its address and `localhost`, with commas between; `*`: any."""
     mcp_port: Port = 8081
     """Port of the MCP face over HTTP."""
     flower_host: str = "127.0.0.1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -47,6 +48,14 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
     return kept | {"VESSEL_DATA_DIR": str(data_dir), "COLUMNS": "200"} | more
 
 
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def vessel(*arguments: str, env: Mapping[str, str], stdin: bytes = b"") -> Ran:
     """Run one command to its end."""
     done = subprocess.run(
@@ -79,7 +88,7 @@ class Up:
         """Start it; `await_event` says when it is ready."""
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir)
+        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 
-from vessel.api.auth import Tenant  # noqa: TC001  FastAPI reads the hints
+from vessel.api.auth import Tenant
 from vessel.api.multipart import NotMultipart
 from vessel.api.performing import door_of, once_of, perform
 from vessel.api.shapes import BatchList, BatchObject, BatchRequest, answers, request_body

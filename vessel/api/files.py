@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from vessel.api.auth import Tenant  # noqa: TC001  FastAPI reads the hints
+from vessel.api.auth import Tenant
 from vessel.api.multipart import read_form
 from vessel.api.performing import door_of, once_of, perform, stream
 from vessel.api.shapes import ErrorAnswer, FileDeleted, FileList, FileObject, answers

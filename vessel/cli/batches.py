@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, moment, note, say, table, usd
+from vessel.cli.output import emit, note, say, table, usd
 from vessel.cli.reading import STDIN
 from vessel.client import BatchStatus, GroqClient
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, moment, say, table
+from vessel.cli.output import emit, say, table
 from vessel.client import GroqClient
 from vessel.control import clear_budget, clock, set_budget
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from vessel.client import Budget

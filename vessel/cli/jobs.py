@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from vessel.cli import times
 from vessel.cli.answer import result_document
 from vessel.cli.faults import FAILED, BadUse
-from vessel.cli.output import emit, moment, say, table, usd
+from vessel.cli.output import emit, say, table, usd
 from vessel.cli.reading import words
-from vessel.client import GroqClient, JobFailed, Result
+from vessel.client import GroqClient, JobFailed, Result, documents
 from vessel.control import clock
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from vessel.client import Job, Waiting
@@ -23,7 +24,7 @@ def show(job_id: str, *, as_json: bool) -> None:
         waiting = client.waiting(found)
         now = client.runner.run(clock()) if waiting else found.updated_at
     if as_json:
-        emit(job_document(found, whole=True) | {"waiting": _waiting_document(waiting)})
+        emit(job_document(found, whole=True) | {"waiting": documents.waiting(waiting)})
     else:
         _show(found, waiting, now)
 
@@ -87,51 +88,19 @@ def show_events(job_id: str, *, follow: bool, as_json: bool) -> None:
         for event in client.events(job_id, follow=follow):
             at = moment(event.at)
             if as_json:
-                emit({"id": event.id, "event": event.name, "state": event.state, "at": at,
-                      "generation": event.generation, "detail": event.detail})  # fmt: skip
+                emit(documents.event(event))
             else:
                 say(f"{at}  {event.name:<10} {event.state:<10} {event.detail}".rstrip())
 
 
 def job_document(job: Job, *, whole: bool = False) -> dict[str, Any]:
     """Describe a job in JSON; `whole` adds what only a full read knows."""
-    document: dict[str, Any] = {
-        "id": job.id,
-        "state": job.state,
-        "tier": job.served_tier or job.tier,
-        "model": job.served_model or job.model,
-        "vessel": job.served_vessel,
-        "priority": job.priority,
-        "created_at": moment(job.created_at),
-        "finished_at": moment(job.finished_at),
-        "reason": job.reason or None,
-        "usage": job.usage,
-        "cost_usd": job.cost_usd,
-        "retry_of": job.retry_of,
-    }
-    if whole:
-        document |= {
-            "message": job.message or None,
-            "routing": list(job.reasons),
-            "chain": [{"model": hop.model, "tier": hop.tier} for hop in job.hops],
-            "policy": job.policy,
-            "deadline_at": moment(job.deadline_at),
-            "parked_until": moment(job.parked_until),
-            "attempts": [a.as_dict() | {"started_at": moment(a.started_at)} for a in job.attempts],
-            "text": answer_of(job),
-        }
-    return document
+    return documents.job(job, whole=whole) | ({"text": answer_of(job)} if whole else {})
 
 
 def answer_of(job: Job) -> str | None:
     """Return the answer's text; None where there is no result."""
     return Result(job).text if job.response is not None else None
-
-
-def _waiting_document(waiting: Waiting | None) -> dict[str, Any] | None:
-    if waiting is None:
-        return None
-    return {"why": waiting.why, "until": moment(waiting.until), "detail": waiting.detail}
 
 
 def waiting_line(waiting: Waiting, now_ms: int) -> str:

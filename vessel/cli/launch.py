@@ -39,6 +39,11 @@ def scheduler_command() -> list[str]:
     return [sys.executable, "-P", "-m", "vessel.cli.main", "scheduler"]
 
 
+def api_command() -> list[str]:
+    """Serve the REST API."""
+    return [sys.executable, "-P", "-m", "vessel.cli.main", "api"]
+
+
 def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", latency_scale: float = 1.0) -> list[str]:
     """Run the simulator; its address is written to a file once it listens."""
     return [

@@ -8,17 +8,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli.faults import error_type
-from vessel.cli.gauges import LANES, Screen, draw, in_order
-from vessel.cli.maintenance import document as maintenance_document
-from vessel.cli.output import console, emit, moment
-from vessel.client import GroqClient
+from vessel.cli.gauges import Screen, draw
+from vessel.cli.output import console, emit
+from vessel.client import GroqClient, documents
 from vessel.errors import Unreachable
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vessel.client import GateInfo
-    from vessel.gate.view import Breaker
 
 LOOK_S = 1.0
 
@@ -103,49 +101,8 @@ def document(screen: Screen) -> dict[str, Any]:
         "at": moment(screen.info.now),
         "org": screen.org,
         "plan": screen.plan,
-        "breaker": _breaker(first.view.provider) if first else None,
-        "maintenance": maintenance_document(screen.info)["maintenance"],
-        "held": maintenance_document(screen.info)["held"],
-        "models": [_gate(gate) for gate in screen.gates],
-    }
-
-
-def _gate(gate: GateInfo) -> dict[str, Any]:
-    view = gate.view
-    return {
-        "model": gate.gate,
-        "tier": gate.tier,
-        "limits": [
-            {
-                "name": level.name,
-                "capacity": level.capacity,
-                "left": round(level.left, 3),
-                "margin": round(level.margin, 3),
-                "learned": level.learned,
-                "full_in_s": round(level.full_in_s, 3),
-                "again_in_s": gate.again_ms(level.name) / 1000,
-            }
-            for level in in_order(view.limits)
-        ],
-        "breaker": _breaker(view.model),
-        "blocked_s": view.blocked_ms / 1000,
-        "blocked_by": view.blocked_why or None if view.blocked_ms else None,
-        "running": view.running,
-        "fed": view.fed,
-        "bookings": {
-            lane: {"requests": requests, "prompt_tokens": prompt, "output_tokens": output}
-            for lane, (requests, prompt, output) in zip(LANES, view.booked, strict=True)
-        },
-        "next_booking_at": moment(view.next_booking),
-        "waiting": dict(zip(LANES, gate.waiting, strict=True)),
-        "longest_wait_s": (view.now - gate.oldest) / 1000 if gate.oldest else None,
-    }
-
-
-def _breaker(breaker: Breaker) -> dict[str, Any]:
-    return {
-        "state": breaker.state,
-        "why": breaker.why or None,
-        "next_look_s": breaker.wait_ms / 1000,
-        "since": moment(breaker.since),
+        "breaker": documents.breaker(first.view.provider) if first else None,
+        "maintenance": documents.maintenance(screen.info)["maintenance"],
+        "held": documents.maintenance(screen.info)["held"],
+        "models": [documents.gate(gate) for gate in screen.gates],
     }

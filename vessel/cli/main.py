@@ -45,7 +45,7 @@ def vessel(
 
 
 for panel, members in {
-    "Run": (running.demo, running.up, running.worker, running.scheduler, running.simulate),
+    "Run": (running.demo, running.up, running.worker, running.scheduler, running.api, running.simulate),
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
     "Look": (look.route, look.models, look.tiers, look.limits),
@@ -53,7 +53,7 @@ for panel, members in {
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
 app.add_typer(batches.batch, rich_help_panel="Queue")
-for group in (steer.maintenance, steer.budget):
+for group in (steer.maintenance, steer.budget, steer.keys):
     app.add_typer(group, rich_help_panel="Steer")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vessel.cli import times
-from vessel.cli.output import emit, moment, say
-from vessel.client import GroqClient
+from vessel.cli.output import emit, say
+from vessel.client import GroqClient, documents
 from vessel.control import clear_maintenance, clock, set_maintenance
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def begin(tier: str | None, until: str | None, reason: str, *, as_json: bool) ->
         client.runner.run(set_maintenance(client.door, tier, at, reason))
         info = client.maintenance()
     if as_json:
-        emit(document(info))
+        emit(documents.maintenance(info))
         return
     found = next((one for one in info.active if one.tier == tier), None)
     if found is not None:  # else it is over already
@@ -42,7 +42,7 @@ def end(tier: str | None, *, as_json: bool) -> None:
     left = {one.tier for one in info.active}
     ended = [one for one in before.active if one.tier not in left]
     if as_json:
-        emit({"ended": [_one(one, info) for one in ended]} | document(info))
+        emit({"ended": [documents.one_maintenance(one, info) for one in ended]} | documents.maintenance(info))
         return
     for one in ended:
         say(f"{_what(one)} is out of maintenance; jobs go on, no faster than the limits allow.")
@@ -58,7 +58,7 @@ def show(*, as_json: bool) -> None:
     with GroqClient() as client:
         info = client.maintenance()
     if as_json:
-        emit(document(info))
+        emit(documents.maintenance(info))
         return
     for one in info.active:
         say(described(one, info.now))
@@ -76,17 +76,6 @@ def described(one: Maintenance, now_ms: int) -> str:
     return f"{_what(one)} is in maintenance since {times.clock(one.since, now_ms)}, {ends}{why}"
 
 
-def document(info: MaintenanceInfo) -> dict[str, Any]:
-    """Describe it in JSON."""
-    return {
-        "active": bool(info.active),
-        "at": moment(info.now),
-        "maintenance": [_one(one, info) for one in info.active],
-        "held": {"total": info.held.total, "backlog": info.held.backlog, "tickets": info.held.tickets,
-                 "parked": info.held.parked},
-    }  # fmt: skip
-
-
 def held_line(info: MaintenanceInfo) -> str:
     """Say how many jobs wait, and where."""
     held = info.held
@@ -95,17 +84,6 @@ def held_line(info: MaintenanceInfo) -> str:
     places = [(held.backlog, "in the backlog"), (held.tickets, "with a ticket"), (held.parked, "parked for a time")]
     told = ", ".join(f"{count:,} {where}" for count, where in places if count)
     return f"{_jobs(held.total)} wait{'s' if held.total == 1 else ''}: {told}."
-
-
-def _one(one: Maintenance, info: MaintenanceInfo) -> dict[str, Any]:
-    return {
-        "tier": one.tier,
-        "since": moment(one.since),
-        "until": moment(one.until),
-        "remaining_s": max(0, one.until - info.now) / 1000 if one.until else None,
-        "reason": one.reason or None,
-        "held": info.held.total if one.tier is None else info.by_tier.get(one.tier, 0),
-    }
 
 
 def _what(one: Maintenance) -> str:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -116,13 +115,6 @@ def escaped(cell: object) -> str:
 def usd(amount: Decimal | None) -> str:
     """Write an amount for people: exact, without exponent."""
     return "-" if amount is None else f"{amount:f} USD"
-
-
-def moment(epoch_ms: int | None) -> str | None:
-    """Write a time of Redis' clock as ISO 8601 in UTC."""
-    if not epoch_ms:
-        return None
-    return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from vessel.cli.launch import child_environment, scheduler_command, simulator_command, worker_command
+from vessel.cli.launch import api_command, child_environment, scheduler_command, simulator_command, worker_command
 from vessel.errors import Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.script import command, word
@@ -91,6 +91,10 @@ class Stack:
     def start_scheduler(self) -> None:
         """Start the scheduler."""
         self._start("scheduler", scheduler_command(), self.environment())
+
+    def start_api(self) -> None:
+        """Start the REST face; it says itself where it listens."""
+        self._start("api", api_command(), self.environment())
 
     def environment(self) -> Mapping[str, str]:
         """Build what workers and the scheduler see."""

@@ -88,7 +88,7 @@ class Teller:
 
 
 def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int | None, as_json: bool) -> int:
-    """Run the stack until a signal. Raises NoKey, BadUse and Unreachable before anything is started."""
+    """Run the stack until a signal. Raises SettingsError, NoKey, BadUse and Unreachable before anything is started."""
     settings = load_settings()
     registry = load_registry(settings.registry)
     chosen = _groups(groups, registry)
@@ -160,6 +160,7 @@ def _bring_up(
     token = secrets.token_hex(4)
     stack.start_workers(groups, slots=slots, token=token)
     stack.start_scheduler()
+    stack.start_api()
     sys.stdout.flush()
 
     def look() -> None:

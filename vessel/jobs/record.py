@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,6 +14,10 @@ from vessel.wire import JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+"""What an id looks like; a text of another form could name another key."""
 
 
 def new_job_id() -> str:
@@ -151,10 +156,16 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         at_model=_text(record, "at_model"),
         waits_for_gate=_text(record, "waits") == "1",
         start_at=_number(record, "start_at"),
-        streams=_text(record, "streams") == "1",
-        streamed=_text(record, "streamed") == "1",
-        read_at=_number(record, "read_at"),
-        batch=_text(record, "batch"),
-        line=_text(record, "line"),
-        source=_text(record, "source"),
+        **_stream_and_batch(record),
     )
+
+
+def _stream_and_batch(record: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "streams": _text(record, "streams") == "1",
+        "streamed": _text(record, "streamed") == "1",
+        "read_at": _number(record, "read_at"),
+        "batch": _text(record, "batch"),
+        "line": _text(record, "line"),
+        "source": _text(record, "source"),
+    }

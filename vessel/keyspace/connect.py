@@ -22,6 +22,8 @@ from vessel.errors import RedisRefused, RedisUnreachable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from limits.aio.storage import Storage
+
     from vessel.keyspace.script import Call
 
 T = TypeVar("T")
@@ -80,6 +82,15 @@ def as_vessel_error(error: Exception) -> Exception:
         kind = str(error).split(" ", 1)[0]
         return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. Free memory or disk there.")
     return error
+
+
+def quota_storage(runner: AsyncRunner, prefix: str) -> Storage:
+    """Let `limits` count in keys that begin with a prefix, over a runner's own connections."""
+    from limits.aio.storage import RedisStorage  # noqa: PLC0415  only the REST face counts requests
+
+    # With a pool of ours the address is read only for its kind; `limits` knows neither sentinel:// nor our timeouts.
+    pool: Any = runner.client.connection_pool
+    return RedisStorage("async+redis://", implementation="redispy", key_prefix=prefix, connection_pool=pool)
 
 
 class SyncRunner:

@@ -75,6 +75,11 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
     "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
     "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
+    "api_keys": KeyClass(
+        r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
+    ),
+    "repeat": KeyClass(r"repeat:.+", Life.TIMED, "15 minutes; a POST's jobs, for an SDK that repeats it"),
+    "quota": KeyClass(r"quota:.+", Life.TIMED, "two windows of the quota; written by `limits`"),
     "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),
     "queue": KeyClass(r"[a-z0-9_-]+(\.batch)?", Life.PERMANENT, "Celery's list of tickets, one per tier and lane"),
 }
@@ -253,6 +258,20 @@ class Keys:
     def models(self) -> str:
         """Name the hash with the upstream's model list and the models seen gone."""
         return self._key("models")
+
+    @property
+    def api_keys(self) -> str:
+        """Name the hash of the API keys."""
+        return self._key("apikeys")
+
+    @property
+    def quota(self) -> str:
+        """Name what the keys begin with in which `limits` counts the requests of API keys."""
+        return self._key("quota")
+
+    def repeat(self, tenant: str, digest: str) -> str:
+        """Name the sorted set of the jobs that a tenant's POST has made lately."""
+        return self._key("repeat", tenant, digest)
 
     @property
     def sweep(self) -> str:

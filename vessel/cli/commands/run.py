@@ -18,6 +18,10 @@ Slots = Annotated[int | None, Option("--concurrency", min=1, max=10_000, metavar
 Live = Annotated[bool, Option("--live", help="Use Groq itself: a few jobs, at most 0.05 USD.")]
 Host = Annotated[str, Option(metavar="ADDRESS", help="Where to listen.")]
 Port = Annotated[int, Option(min=0, max=65535, metavar="PORT", help="0 takes a free one.")]
+ApiHost = Annotated[
+    str | None, Option("--host", metavar="ADDRESS", help="Where to listen; VESSEL_API_HOST without it.")
+]
+ApiPort = Annotated[int | None, Option("--port", min=1, max=65535, metavar="PORT", help="VESSEL_API_PORT without it.")]
 World = Annotated[Literal["today", "seed"] | None, Option(help="Models of today, or of October 2025.")]
 Plan = Annotated[Literal["developer", "free"] | None, Option(help="Whose rate limits to keep.")]
 Scenario = Annotated[Path | None, Option(metavar="F", help="A TOML or JSON file of faults, limits and latency.")]
@@ -49,6 +53,13 @@ def worker(*, tiers: TierList = None, concurrency: Slots = None, as_json: option
     from vessel.cli.serving import become_worker
 
     become_worker(tiers, concurrency, as_json=as_json)
+
+
+def api(*, host: ApiHost = None, port: ApiPort = None, as_json: options.AsJson = False) -> int:
+    """Serve the REST API until SIGTERM: the openai and groq SDKs work against it with another base URL."""
+    from vessel.cli.rest import serve_rest
+
+    return serve_rest(host, port, as_json=as_json)
 
 
 def scheduler(*, as_json: options.AsJson = False) -> int:

@@ -20,6 +20,14 @@ Day = Annotated[str | None, Option(metavar="USD", help="At most so much in a day
 Month = Annotated[str | None, Option(metavar="USD", help="At most so much in a month (UTC).")]
 
 
+KeyTenant = Annotated[str, Option("--tenant", metavar="NAME", help="Whose jobs, files and usage it sees.")]
+Note = Annotated[str, Option("--note", metavar="TEXT", help="What it is for.")]
+MaySteer = Annotated[bool, Option("--admin", help="It may also begin and end maintenance.")]
+Quota = Annotated[str, Option("--quota", metavar="N/SPAN", help="Requests, as 60/minute or '60/minute; 1000/day'.")]
+Expires = Annotated[str | None, Option("--expires", metavar="SPAN", help="It ends after so long, e.g. 90d.")]
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="A key's id; `vessel keys list` tells it.")]
+
+
 def maintenance_on(
     *, tier: Tier = None, until: Until = None, reason: Reason = None, as_json: options.AsJson = False
 ) -> None:
@@ -64,6 +72,35 @@ def budget_clear(*, tenant: Tenant = None, as_json: options.AsJson = False) -> N
     clear(tenant, as_json=as_json)
 
 
+def keys_create(
+    *,
+    tenant: KeyTenant = "default",
+    note: Note = "",
+    admin: MaySteer = False,
+    quota: Quota = "",
+    expires: Expires = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a key and show it, this once: only a hash of it is kept."""
+    from vessel.cli.keys import create
+
+    create(tenant, note, quota, expires, admin=admin, as_json=as_json)
+
+
+def keys_list(*, as_json: options.AsJson = False) -> None:
+    """List the keys: whose they are, what they may do, when they were made and end. No secret is kept to be shown."""
+    from vessel.cli.keys import show
+
+    show(as_json=as_json)
+
+
+def keys_revoke(key_id: KeyId, *, as_json: options.AsJson = False) -> int:
+    """Revoke a key: it opens nothing from now on. Jobs that it made go on."""
+    from vessel.cli.keys import revoke
+
+    return revoke(key_id, as_json=as_json)
+
+
 def group(name: str, text: str, **commands: Callable[..., int | None]) -> typer.Typer:
     """Make a command with commands of its own."""
     made = typer.Typer(name=name, help=text)
@@ -85,4 +122,8 @@ maintenance = group(
 budget = group(
     "budget", "Spend caps by day or month, per tenant or whole: set, show, clear.",
     set=budget_set, show=budget_show, clear=budget_clear,
+)  # fmt: skip
+keys = group(
+    "keys", "API keys of the REST and MCP face: create, list, revoke.",
+    create=keys_create, list=keys_list, revoke=keys_revoke,
 )  # fmt: skip

@@ -31,6 +31,7 @@ ELSEWHERE = {
     "vessel/execute/job.py": "the reason of an end",
     "vessel/usage/rows.py": "how a call ended",
     "vessel/watch/__init__.py": "the name of a function",
+    "vessel/batches/model.py": "where a batch stands, in words of OpenAI's",
 }
 LIGHT = ("vessel/cli/", "vessel/client/", "vessel/simulator/")
 """Faces that show what the JSON says: importing the models would cost them their start-up time."""

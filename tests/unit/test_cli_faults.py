@@ -191,7 +191,8 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     names = sorted(" ".join((name, *verb)) for name, verbs in found.items() for verb in [[v] for v in verbs] or [[]])
     assert names == [
         "analyze", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results", "batch status",
-        "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "code", "demo", "events", "job", "jobs",
+        "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel",
+        "code", "demo", "events", "job", "jobs",
         "limits", "maintenance off", "maintenance on", "maintenance status", "models", "query", "research", "retry",
         "route", "scheduler", "simulate", "submit", "tiers", "up", "wait", "worker",
     ]  # fmt: skip

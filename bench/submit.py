@@ -101,10 +101,10 @@ def side_by_side(url: str, count: int, rounds: int, folder: Path) -> float:
     return statistics.median(found["client"]) / statistics.median(found["celery"])
 
 
-def peak_mib(pid: int) -> float:
-    """Read a process' largest resident memory so far."""
+def peak_mib(pid: int, what: str = "VmHWM") -> float:
+    """Read a process' largest resident memory so far, or with `VmRSS` that of this moment."""
     status = Path(f"/proc/{pid}/status").read_text("utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    return int(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
 def through_rest(url: str, count: int, folder: Path) -> float:
@@ -122,7 +122,7 @@ def through_rest(url: str, count: int, folder: Path) -> float:
     try:
         base = f"http://127.0.0.1:{port}/v1"
         until(lambda: httpx.get(f"{base}/batches").is_success)
-        idle = peak_mib(process.pid)
+        idle = peak_mib(process.pid, "VmRSS")
         with openai.OpenAI(api_key="k", base_url=base, max_retries=0) as sdk:
             begun = time.perf_counter()
             file = sdk.files.create(file=path, purpose="batch")
@@ -135,7 +135,7 @@ def through_rest(url: str, count: int, folder: Path) -> float:
         print(f"  {count:,} lines, {size:.0f} MiB: reading {reading:.2f} s, upload {uploaded - begun:.2f} s, "
               f"checked and accepted {accepted - uploaded:.2f} s later")  # fmt: skip
         peak = peak_mib(process.pid)
-        print(f"  API process (which also validates here): {peak:.0f} MiB at most, {idle:.0f} MiB before")
+        print(f"  API process (which also validates here): {peak:.0f} MiB at most, {idle:.0f} MiB resident before")
         return peak
     finally:
         process.terminate()

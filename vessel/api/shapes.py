@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vessel.batches.model import BatchStatus
+
 FILE_ID = "file-0123456789abcdef0123456789abcdef"
 BATCH_ID = "batch_0123456789abcdef0123456789abcdef"
 
@@ -104,9 +106,7 @@ class BatchObject(BaseModel):
     errors: BatchFaults | None
     input_file_id: str
     completion_window: str
-    status: Literal[
-        "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
-    ]
+    status: BatchStatus
     output_file_id: str | None
     error_file_id: str | None
     created_at: int

@@ -146,7 +146,7 @@ def error_line(batch_id: str, place: str, custom_id: str, job: Job | None, state
     if job_state in ENDED_AS or job is None:
         code, message = ENDED_AS.get(job_state, ("result_gone", "What became of this request is not kept any more."))
     else:
-        code, message = job.reason or "failed", job.message
+        code, message = job.reason or str(JobState.FAILED), job.message
         status = next((a.status for a in reversed(job.attempts) if a.status), None)
         if status:
             told = {"message": message, "type": "invalid_request_error", "code": code, "param": None}

@@ -65,7 +65,7 @@ def waiting(found: Waiting | None) -> dict[str, Any] | None:
     """Say why a job waits."""
     if found is None:
         return None
-    return {"why": str(found.why), "until": moment(found.until), "detail": found.detail, "estimated": found.estimated}
+    return {"why": str(found.why), "until": moment(found.until), "detail": found.detail}
 
 
 def maintenance(info: MaintenanceInfo) -> dict[str, Any]:

@@ -191,8 +191,9 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     names = sorted(" ".join((name, *verb)) for name, verbs in found.items() for verb in [[v] for v in verbs] or [[]])
     assert names == [
         "analyze", "api", "budget clear", "budget set", "budget show", "cancel", "code", "demo", "events", "job",
-        "jobs", "keys create", "keys list", "keys revoke", "limits", "maintenance off", "maintenance on", "maintenance status", "models", "query", "research", "retry",
-        "route", "scheduler", "simulate", "submit", "tiers", "up", "wait", "worker",
+        "jobs", "keys create", "keys list", "keys revoke", "limits", "maintenance off", "maintenance on",
+        "maintenance status", "models", "query", "research", "retry", "route", "scheduler", "simulate", "submit",
+        "tiers", "up", "wait", "worker",
     ]  # fmt: skip
     for name in names:
         assert run([*name.split(), "--help"]) == 0

@@ -105,7 +105,7 @@ def test_an_upload_that_is_cut_leaves_nothing_to_see(api: Api, redis_client: red
     """Killed in the middle of the body: no file, what was written goes by itself, and the repeat makes one file."""
     data = content()
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n'
-    asked = b"POST /v1/files HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 99999999\r\n"
+    asked = b"POST /v1/files HTTP/1.1\r\nHost: 127.0.0.1\r\nIdempotency-Key: k\r\nContent-Length: 99999999\r\n"
     asked += b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     with socket.create_connection(("127.0.0.1", api.port)) as wire:
         wire.sendall(asked + head + data[: 2 * CHUNK + 100])

@@ -44,6 +44,10 @@ _UPLOAD = {
 }
 
 
+_BYTES = {"schema": {"type": "string"}, "example": '{"custom_id": "r1", "response": {"status_code": 200}}'}
+_UPLOADED = {"schema": _UPLOAD, "example": {"purpose": "batch", "file": "(JSONL)"}}
+
+
 async def _file_id(file_id: Annotated[str, Path(description="A file's id.", max_length=200)]) -> str:
     if not _ID.fullmatch(file_id):
         raise FileNotFound
@@ -54,7 +58,7 @@ async def _file_id(file_id: Annotated[str, Path(description="A file's id.", max_
     "/files",
     summary="Upload a file",
     responses=answers(FileObject, 408, 409, 415),
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _UPLOAD}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": _UPLOADED}}},
 )
 async def create(request: Request, tenant: Tenant) -> JSONResponse:
     """Store a batch's input file. It is seen only once all of it is there; a repeat gives the first one's file."""
@@ -153,7 +157,7 @@ async def retrieve(request: Request, tenant: Tenant, file_id: str) -> JSONRespon
     summary="Read a file",
     response_class=StreamingResponse,
     responses={
-        200: {"description": "Its bytes.", "content": {"application/octet-stream": {"schema": {"type": "string"}}}},
+        200: {"description": "Its bytes.", "content": {"application/octet-stream": _BYTES}},
         **{status: told for status, told in answers(ErrorAnswer, 404).items() if status != 200},  # noqa: PLR2004
     },
 )

@@ -24,6 +24,11 @@ class Problem(BaseModel):
 class ErrorAnswer(BaseModel):
     """OpenAI's error body."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"error": {
+        "message": "There is no such file. Look for it with GET /v1/files.", "type": "not_found_error",
+        "code": "file_not_found", "param": None,
+    }}]})  # fmt: skip
+
     error: Problem
 
 
@@ -49,6 +54,10 @@ class FileObject(BaseModel):
 class FileList(BaseModel):
     """A page of files."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False,
+    }]})  # fmt: skip
+
     object: Literal["list"]
     data: list[FileObject]
     first_id: str | None
@@ -58,6 +67,8 @@ class FileList(BaseModel):
 
 class FileDeleted(BaseModel):
     """That a file was deleted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": FILE_ID, "object": "file", "deleted": True}]})
 
     id: str
     object: Literal["file"]
@@ -133,6 +144,11 @@ class Paging(BaseModel):
 class BatchList(BaseModel):
     """A page of batches."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{
+        "object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False,
+        "paging": {"next_cursor": None},
+    }]})  # fmt: skip
+
     object: Literal["list"]
     data: list[BatchObject]
     first_id: str | None
@@ -169,10 +185,18 @@ _TEXTS = {
 }
 
 
+def example(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the example of a shape."""
+    shown: Any = model.model_config.get("json_schema_extra")
+    (found,) = shown["examples"]
+    return dict(found)
+
+
 def answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe an operation's answers: its own, the errors that any may have, and some more."""
     told = sorted({400, 401, 403, 413, 429, 503, *statuses})
-    found: dict[int | str, dict[str, Any]] = {200: {"model": model}}
+    shown = {"application/json": {"example": example(model)}}
+    found: dict[int | str, dict[str, Any]] = {200: {"model": model, "description": "Done.", "content": shown}}
     for status in told:
         found[status] = {"model": ErrorAnswer, "description": _TEXTS[status]}
     return found
@@ -181,4 +205,4 @@ def answers(model: type[BaseModel], *statuses: int) -> dict[int | str, dict[str,
 def request_body(model: type[BaseModel], media: str = "application/json") -> dict[str, Any]:
     """Describe a body that the handler reads by itself."""
     schema = model.model_json_schema()
-    return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}
+    return {"requestBody": {"required": True, "content": {media: {"schema": schema, "example": example(model)}}}}

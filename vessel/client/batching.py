@@ -134,7 +134,7 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     file_id, endpoint = asked.get("input_file_id"), asked.get("endpoint")
     if not isinstance(file_id, str) or not file_id:
         raise InvalidRequest("input_file_id: it must be the id of an uploaded file.", param="input_file_id")
-    if endpoint not in ENDPOINTS:
+    if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
     seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
     try:

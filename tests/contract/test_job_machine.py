@@ -52,7 +52,7 @@ BUGS: dict[str, dict[str, tuple[str, str]]] = {
 DEEP = {
     *("park forgets the lease", "an unknown call is not amended", "a late answer is thrown away"),
     *("cancel leaves the wait", "the winner forgets the call in flight", "rescue keeps the generation"),
-    *("rescue books nothing", "finish forgets the lease"),
+    *("rescue books nothing", "finish forgets the lease", "a call is booked at every ending"),
 }
 """Found too, but only after many seconds of search."""
 

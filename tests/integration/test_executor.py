@@ -189,6 +189,22 @@ async def test_a_booking_that_is_still_ahead_is_slept_for_again(
     assert (await read(executor, job_id)).state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("tier", ["flex", "on_demand"])
+async def test_a_flex_job_that_its_gate_refuses_waits_by_time(executor: Executor, tier: str) -> None:
+    """The feeder looks at the gate of on_demand: a job that flex has no room for would be fed at every tick."""
+    gate = executor.keys.gate(executor.settings.org, MODEL + ("#flex" if tier == "flex" else ""))
+    await executor.runner.run(command("HSET", gate, "l:rpm", -(10**6), parse=int))
+    await executor.runner.run(command("PEXPIRE", gate, 60_000, parse=int))
+    body = {"messages": [{"role": "user", "content": "hello"}], "service_tier": tier}
+    policy = {"tier": "speed_demon", "fallback": "none"}
+    prepared = executor.door.prepare(body, policy, availability=executor.availability)
+    job_id = (await executor.runner.run(executor.door.create(prepared))).id
+    await serve(executor, job_id)
+    found = await read(executor, job_id)
+    assert (found.state, found.attempts) == (JobState.PARKED, ())
+    assert found.waits_for_gate == (tier == "on_demand")
+
+
 def refuse(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let patience be over at once for calls of a script; its replay goes through."""
 

@@ -62,29 +62,34 @@ class JobRun:
         refusal = await admission.pass_gate()
         self.ended = admission.ending
         if refusal is not None:
-            return await self._turn_back(refusal)
+            return await self._turn_back(refusal, planned.call)
         outcome = await self._send(planned, probes=admission.probes)
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
         self.ended = ending(planned.call, outcome, counted=counted)
         decision = self._decide(outcome, counted=counted, outage=outage)
-        return await self._follow(decision, outcome, planned.call, at_gate=self._gate_knows(outcome))
+        return await self._follow(decision, outcome, planned.call, at_gate=self._gate_knows(outcome, planned.call))
 
-    def _gate_knows(self, outcome: Outcome) -> bool:
+    def _gate_knows(self, outcome: Outcome, call: Call) -> bool:
         """Tell whether the gate has learned the limit that refused a call: it knows best when to go on."""
         if not isinstance(outcome, Failure) or outcome.reason is not Reason.RATE_LIMITED:
             return False
-        return outcome.limit_name in PERIOD_MS
+        return outcome.limit_name in PERIOD_MS and self._feeder_sees(outcome, call)
+
+    def _feeder_sees(self, refusal: Failure, call: Call) -> bool:
+        """Tell whether the feeder looks at what refused a call. A job that a gate of flex refuses waits by time."""
+        of_the_gate = refusal.reason is Reason.RATE_LIMITED or refusal.detail == "model"
+        return call.charge.model == call.model.id or not of_the_gate
 
     def _extra(self, call: Call) -> bool:
         """Tell whether a call is one of the failover vessel's in a job that has a chain: it uses up no attempt."""
         return call.model.vessel is Vessel.OPENAI and any(vessel_of(h.model) is Vessel.GROQ for h in self.job.hops)
 
-    async def _turn_back(self, refusal: Failure | str) -> str:
+    async def _turn_back(self, refusal: Failure | str, call: Call) -> str:
         """Follow what the gate said instead of going: nothing was sent, so a retry is only another wait."""
         if isinstance(refusal, Failure):
-            return await self._follow(self._decide(refusal), refusal, at_gate=True)
+            return await self._follow(self._decide(refusal), refusal, at_gate=self._feeder_sees(refusal, call))
         if refusal == CANCELLED:
             return await self._follow(_CANCELLED, None)
         if refusal == DRAINING:

@@ -28,7 +28,7 @@ from vessel.errors import InvalidRequest, VesselError, WrongState
 from vessel.keyspace.script import command, load, word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vessel.batches.file_store import Once
     from vessel.submit import Door
@@ -163,10 +163,25 @@ def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
     return (yield from batch_of(door, tenant, batch_id))
 
 
-def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False) -> Steps[
-    tuple[list[Any], bool]
-]:  # fmt: skip
-    """Read one page of a tenant's files or batches and whether more follow. Raises NoSuchCursor."""
+def shown(door: Door, files: Sequence[StoredFile]) -> Steps[list[StoredFile]]:
+    """Leave out the documents that hold no line yet."""
+    of = {file.batch for file in files if file.kind}
+    found: list[Batch | None] = (yield Run([door.batches.batch(batch_id) for batch_id in of])) if of else []
+    known = {batch.id: batch for batch in found if batch is not None}
+
+    def holds(file: StoredFile) -> bool:
+        batch = known.get(file.batch)
+        return batch is not None and bool(batch.completed if PART[file.kind] == OUT else batch.failed)
+
+    return [file for file in files if not file.kind or holds(file)]
+
+
+def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False,
+         narrow: Callable[[list[Any]], Steps[list[Any]]] | None = None) -> Steps[tuple[list[Any], bool]]:  # fmt: skip
+    """Read one page of a tenant's files or batches and whether more follow. Raises NoSuchCursor.
+
+    A page is full where more follow, whatever `read` and `narrow` leave out: the SDKs' pagers end at an empty one.
+    """
     total: int = yield from run(command("ZCARD", key, parse=int))
     at = 0
     if after is not None:
@@ -182,7 +197,8 @@ def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, olde
         names = [name for name, _ in (reversed(ids) if oldest_first else ids)]
         if not names:
             break
-        found += [row for row in (yield Run([read(name) for name in names])) if row is not None]
+        rows = [row for row in (yield Run([read(name) for name in names])) if row is not None]
+        found += rows if narrow is None else (yield from narrow(rows))
         at += count
     return found[:limit], len(found) > limit
 

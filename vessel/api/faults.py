@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -200,11 +200,21 @@ def _on_validation(errors: Sequence[Any]) -> JSONResponse:
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
     """List what an address takes; the router itself names only the methods of the first route that it finds."""
-    return [
+    found = [
         method
         for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
     ]
+    return [*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"]
+
+
+def _on_method(app: FastAPI, request: Request, refused: JSONResponse) -> Response:
+    """Tell what an address takes; OPTIONS asks for just that, unless a page of another origin asks to be let in."""
+    allowed = {"allow": ", ".join(_allowed(app, request))}
+    if request.method == "OPTIONS" and "access-control-request-method" not in request.headers:
+        return Response(status_code=204, headers=allowed)
+    refused.headers.update(allowed)
+    return refused
 
 
 def install(app: FastAPI) -> None:
@@ -214,12 +224,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, VesselError)  # noqa: S101  registered for it alone
         return answer(error)
 
-    async def on_http(request: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  the same
         answered = _on_http(error)
-        if answered.status_code == 405:  # noqa: PLR2004
-            answered.headers["allow"] = ", ".join(_allowed(app, request))
-        return answered
+        return _on_method(app, request, answered) if answered.status_code == 405 else answered  # noqa: PLR2004
 
     async def on_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101  the same

@@ -114,6 +114,7 @@ class JobStore:
         idem = self.keys.idempotency(new.tenant, key) if key else ""
         args: dict[str, Arg] = {
             "id": new.id,
+            "tenant": new.tenant,
             "body_hash": new.body_hash,
             "use_key": "1" if key else "0",
             "issue": issue,
@@ -127,7 +128,7 @@ class JobStore:
             "flow": flow_of(queue, new.tenant, outage=in_outage(new)),
         }
         names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem, group=str(args["group"]),
-                                flow=str(args["flow"])))  # fmt: skip
+                                flow=str(args["flow"]), tenant=new.tenant))  # fmt: skip
         return load("create").call(names, args, _answer, more_args=new.fields(queue, idem))
 
     def claim(self, job_id: str, generation: int, queue: str, owner: str) -> Call[Held | Answer]:

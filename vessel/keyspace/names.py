@@ -69,6 +69,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
+    "own_index": KeyClass(
+        r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
+    ),
+    "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
@@ -234,6 +238,15 @@ class Keys:
         """Name the sorted set of all jobs by creation time."""
         return self._key("jobs")
 
+    def own_index(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's jobs by creation time."""
+        return self._key("jobs", tenant)
+
+    @property
+    def tenants(self) -> str:
+        """Name the set of the tenants that have jobs."""
+        return self._key("tenants")
+
     @property
     def leases(self) -> str:
         """Name the sorted set of running jobs by the end of their lease."""
@@ -296,6 +309,8 @@ class JobKeys:
     tickets: str
     queue: str
     index: str
+    own_index: str
+    tenants: str
     leases: str
     parked: str
     deadlines: str
@@ -352,9 +367,12 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
 
 def job_keys(  # noqa: PLR0913  one name for each key
     keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
-    batch: str = "",
+    batch: str = "", tenant: str = "",
 ) -> JobKeys:  # fmt: skip
-    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be."""
+    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be.
+
+    `tenant` is needed where the job is made.
+    """
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),
@@ -364,6 +382,8 @@ def job_keys(  # noqa: PLR0913  one name for each key
         tickets=keys.tickets(queue),
         queue=keys.queue(queue),
         index=keys.index,
+        own_index=keys.own_index(tenant or "none"),
+        tenants=keys.tenants,
         leases=keys.leases,
         parked=keys.parked,
         deadlines=keys.deadlines,

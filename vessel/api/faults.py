@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from vessel.errors import JobFailed, Unreachable, VesselError
+from vessel.errors import JobFailed, NoWorkers, Unreachable, VesselError
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Reason
 from vessel.wire import JobState
@@ -105,6 +105,7 @@ _BY_REASON: dict[str, int] = {
     Reason.TOO_LARGE: 413,
     Reason.RATE_LIMITED: 429,
     Reason.MODEL_GONE: 404,
+    Reason.OVER_BUDGET: 429,
 }
 """What a job's last reason means for whoever asked; all others are 503, as they lie behind Vessel."""
 
@@ -164,7 +165,7 @@ def answer(error: VesselError, headers: Mapping[str, str] | None = None) -> JSON
         more["www-authenticate"] = "Bearer"
     if status in {413, 408}:
         more["connection"] = "close"
-    if status == 503 and "x-should-retry" not in more:  # noqa: PLR2004
+    if status in {429, 503}:
         more["retry-after"] = str(RETRY_AFTER_S)
     if status == 409:  # noqa: PLR2004
         more["x-should-retry"] = "false"  # the SDKs repeat a 409, which changes nothing here
@@ -174,7 +175,7 @@ def answer(error: VesselError, headers: Mapping[str, str] | None = None) -> JSON
 
 
 def _job_status(error: JobFailed) -> int:
-    if error.state == JobState.CANCELLED:
+    if error.state == JobState.CANCELLED and error.reason != NoWorkers.code:
         return 409
     return _BY_REASON.get(error.reason, 503)
 

@@ -341,6 +341,10 @@ class JobStore:
         made = "nothing more was sent" if job.attempts else "nothing was sent"
         return self._close(job, JobState.CANCELLED, JobState.CANCELLED, f"It was cancelled while it waited; {made}.")
 
+    def abandon(self, job: Job, reason: str, message: str) -> Call[Answer]:
+        """Cancel a job that its maker does not want to wait in an outage: as cancel, with the reason recorded."""
+        return self._close(job, JobState.CANCELLED, reason, message)
+
     def expire(self, job: Job) -> Call[Answer]:
         """Expire a waiting job whose deadline passed."""
         message = "Its deadline passed while it waited; nothing more was sent. Give a longer deadline."

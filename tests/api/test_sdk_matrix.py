@@ -66,7 +66,8 @@ class World:
         self.file = sdk.files.create(file=("in.jsonl", lines(1)), purpose="batch").id
         self.long = sdk.files.create(file=("long.jsonl", lines(3000)), purpose="batch").id
         self.batch, *_ = (self.batch_of(self.file) for _ in range(3))
-        wait_until(lambda: sdk.batches.retrieve(self.batch).status == "completed", 30)
+        done = wait_until(lambda: (b := sdk.batches.retrieve(self.batch)).status == "completed" and b, 30)
+        self.output = sdk.files.content(done.output_file_id).text
 
     def close(self) -> None:
         """Close the clients."""
@@ -181,6 +182,13 @@ CASES = [
     for side in ("", "async ")
     for variant in (VARIANTS if method != "files.wait_for_processing" else VARIANTS[:1])
 ]
+
+
+def test_a_line_of_the_output_is_one_line_however_the_answer_came(world: World) -> None:
+    """Groq's answers end with a newline over the wire; the document has one for each request."""
+    assert world.output.count("\n") == 1
+    row = json.loads(world.output)
+    assert row["response"]["body"]["choices"][0]["message"]["content"]
 
 
 @pytest.mark.filterwarnings("ignore:The `.content.*:DeprecationWarning")

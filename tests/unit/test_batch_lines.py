@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vessel.batches import lines as module
-from vessel.batches.files import Upload, places
+from vessel.batches.files import Upload, output_line, places
 from vessel.batches.lines import BLOCK, Checker, Splitter, parse_line, read_block
 from vessel.batches.model import (
     CHUNK,
@@ -188,6 +188,16 @@ def test_the_index_groups_lines_by_model_and_keeps_their_order(door: Door) -> No
         read = [row for block in (0, 1) for row in read_block(blocks[f"{group}:{block}"])]
         assert [row[3] for row in read] == [f"r{n}" for n in range(group, 2 * BLOCK + 4, 2)]
         assert all(parse_line(data[at : at + length]).custom_id == name for _, at, length, name in read)
+
+
+def test_an_answer_that_came_in_several_lines_is_one_line_of_the_output() -> None:
+    """Newlines around and between its tokens go, those in its texts are escaped and stay."""
+    answer = b'{\r\n "text": "a\\nb"\n}\n'
+    line = output_line("batch_1", "0:0", "r1", answer)
+    assert line.endswith(b"\n")
+    assert b"\n" not in line[:-1]
+    assert b"\r" not in line
+    assert json.loads(line)["response"]["body"] == {"text": "a\nb"}
 
 
 def test_a_list_entry_is_a_line_or_a_range_of_lines_without_jobs() -> None:

@@ -189,6 +189,10 @@ class Keys:
         """Name the sorted set of a tenant's files by creation time."""
         return self._key("files", tenant)
 
+    def gone_files(self, listed: str) -> str:
+        """Name the sorted set of what was deleted lately from a tenant's list of files, given by its full name."""
+        return f"{listed}:gone"
+
     def batch(self, batch_id: str, part: str = "") -> str:
         """Name a batch's record, or one of its parts."""
         return self._key("batch", batch_id, part) if part else self._key("batch", batch_id)
@@ -369,10 +373,7 @@ def job_keys(  # noqa: PLR0913  one name for each key
     keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
     batch: str = "", tenant: str = "",
 ) -> JobKeys:  # fmt: skip
-    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be.
-
-    `tenant` is needed where the job is made.
-    """
+    """Collect one job's keys; `idem` and `reply` are full names or empty, as `batch` is; `tenant` for one to be made."""
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),

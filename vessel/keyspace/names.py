@@ -373,7 +373,7 @@ def job_keys(  # noqa: PLR0913  one name for each key
     keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
     batch: str = "", tenant: str = "",
 ) -> JobKeys:  # fmt: skip
-    """Collect one job's keys; `idem` and `reply` are full names or empty, as `batch` is; `tenant` for one to be made."""
+    """Collect a job's keys; `idem` and `reply` are full names or empty, as `batch` is; `tenant` for one to be made."""
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+from fastapi.testclient import TestClient
 
 from tests.api.serving import GREETING
 from tests.api.test_files_and_batches import Server
 from tests.integration.fake_worker import beat
 from tests.waiting import wait_until
+from vessel.api.app import create_app
 from vessel.api.faults import answer
 from vessel.errors import JobFailed
+from vessel.settings import load_settings
 from vessel.upstream.outcome import Reason
 from vessel.wire import JobState
 
@@ -49,6 +52,14 @@ def test_an_end_has_a_status(state: JobState, reason: str, status: int) -> None:
     assert told.status_code == status
     assert told.headers["x-should-retry"] == "false"
     assert ("retry-after" in told.headers) == (status in {429, 503})
+
+
+def test_health_is_told_without_redis() -> None:
+    """Nobody can be known then, so only the status is told, and never an error's body."""
+    with TestClient(create_app(load_settings({}, redis_url="redis://localhost:1/0"))) as client:
+        told, ready = client.get("/health"), client.get("/ready")
+    assert (told.status_code, told.json()) == (503, {"status": "unhealthy"})
+    assert (ready.status_code, ready.json()) == (503, {"status": "not_ready"})
 
 
 @pytest.mark.redis("valkey")

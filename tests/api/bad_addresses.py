@@ -242,9 +242,11 @@ ADDRESSES = [
     )),
     *(Bad(f"{method} {path}", method, path, None, {}, (405,)) for method, path in (
         ("GET", CHAT), ("PUT", CHAT), ("DELETE", CHAT), ("PATCH", JOBS), ("PUT", JOBS), ("POST", "/v1/models"),
-        ("POST", "/health"), ("DELETE", "/v1/usage"), ("POST", "/v1/maintenance"), ("OPTIONS", "/v1/models"),
-        ("TRACE", "/v1/models"), ("HEAD", "/v1/models"),
+        ("POST", "/health"), ("DELETE", "/v1/usage"), ("POST", "/v1/maintenance"), ("TRACE", "/v1/models"),
+        ("HEAD", CHAT),
     )),
+    Bad("a page of another origin asks to be let in", "OPTIONS", "/v1/models", None,
+        {"access-control-request-method": "GET", "origin": "https://elsewhere.example"}, (405,)),
 ]  # fmt: skip
 
 SIZES = [

@@ -7,11 +7,18 @@ from decimal import Decimal
 from typing import assert_type
 
 from groq_vessel import (
+    AsyncBatchHandle,
     AsyncGroqClient,
     AsyncJobHandle,
     AsyncTokenStream,
     Attempt,
+    Batch,
+    BatchHandle,
+    BatchResult,
+    BatchStatus,
     CodeResult,
+    Estimate,
+    Fault,
     GroqClient,
     GroqCompound,
     Job,
@@ -69,6 +76,40 @@ def jobs(client: GroqClient) -> None:
     client.query([{"role": "user", "content": "x"}], temperature=0.2, max_cost_usd="0.01", extra_body={"top_k": 3})
 
 
+def batches(client: GroqClient) -> None:
+    """Batches: made, followed, read and looked at."""
+    handle = client.submit_batch("in.jsonl", window="24h", metadata={"team": "a"}, idempotency_key="k")
+    assert_type(handle, BatchHandle)
+    assert_type(client.submit_batch([{"prompt": "x"}]), BatchHandle)
+    assert_type(handle.id, str)
+    assert_type(handle.estimate, Estimate | None)
+    assert_type(handle.progress(), Batch)
+    assert_type(handle.progress().status, BatchStatus)
+    assert_type(handle.progress().errors, tuple[Fault, ...])
+    assert_type(handle.wait(timeout=1.5), Batch)
+    assert_type(handle.cancel(), Batch)
+    assert_type(handle.results(), Iterator[BatchResult])
+    assert_type(handle.errors(follow=False), Iterator[BatchResult])
+    assert_type([line.custom_id for line in handle.results()], list[str])
+    assert_type(client.batch("batch_1"), BatchHandle)
+    assert_type(client.batches(limit=5), list[Batch])
+    assert_type(client.estimate_batch("in.jsonl"), Estimate)
+    assert_type(client.estimate_batch([]).worst_cost_usd, Decimal)
+    assert_type(client.estimate_batch([]).seconds, float | None)
+
+
+async def batch_coroutines(client: AsyncGroqClient) -> None:
+    """The same for coroutines."""
+    handle = await client.submit_batch([{"prompt": "x"}], window="7d")
+    assert_type(handle, AsyncBatchHandle)
+    assert_type(await handle.progress(), Batch)
+    assert_type(await handle.wait(), Batch)
+    assert_type(await handle.cancel(), Batch)
+    assert_type([line async for line in handle.results()], list[BatchResult])
+    assert_type(await client.batches(), list[Batch])
+    assert_type(await client.estimate_batch("in.jsonl"), Estimate)
+
+
 async def coroutines(client: AsyncGroqClient) -> None:
     """The same for coroutines."""
     assert_type(await client.query("x", timeout=3), Result)
@@ -88,4 +129,6 @@ def slips(client: GroqClient) -> None:
     client.submit("x", timeout=3)  # type: ignore[call-arg]
     client.submit("x", on_outage="panic")  # type: ignore[arg-type]
     client.research("x", tools=["browser"])  # type: ignore[list-item]
+    client.submit_batch(3)  # type: ignore[arg-type]
+    client.submit_batch([], completion_window="24h")  # type: ignore[call-arg]
     generate_code(3)  # type: ignore[arg-type]

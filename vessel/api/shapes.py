@@ -160,7 +160,7 @@ class BatchList(BaseModel):
 class BatchRequest(BaseModel):
     """What makes a batch."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
         "input_file_id": FILE_ID, "endpoint": "/v1/chat/completions", "completion_window": "24h",
         "metadata": {"team": "docs"},
     }]})  # fmt: skip

@@ -20,6 +20,9 @@ BLOCK = 500
 """Lines in one string of the index."""
 
 LONGEST_ID = 512
+MOST_DEPTH = 64
+"""Levels of arrays and objects in a request. A JSON schema in a tool needs a dozen."""
+
 SHORT_TOKENS = 4000
 """A prompt that cannot be longer fits every model, whatever its text: it needs no estimate."""
 
@@ -124,12 +127,29 @@ def parse_line(text: bytes) -> Line:
 
 def _json(text: bytes) -> object:
     try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+        found = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except UnicodeDecodeError:
         raise BadLine("invalid_json_line", "it is not UTF-8 text.") from None
     except (ValueError, RecursionError) as error:
         why = getattr(error, "msg", None) or "nested too deeply, or a number that JSON does not know"
         raise BadLine("invalid_json_line", f"it is not JSON ({why}).") from None
+    if text.count(b"{") + text.count(b"[") > MOST_DEPTH and depth(found, MOST_DEPTH) > MOST_DEPTH:
+        raise BadLine("nested_too_deep", f"it is nested more than {MOST_DEPTH} levels deep.")
+    return found
+
+
+def depth(value: object, most: int) -> int:
+    """Count the levels of arrays and objects; beyond `most` it stops counting."""
+    level, found = [value] if isinstance(value, (dict, list)) else [], 0
+    while level and found <= most:
+        found += 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+    return found
 
 
 def _no_number(name: str) -> object:

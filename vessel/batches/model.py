@@ -343,7 +343,7 @@ def read_batch(record: Mapping[str, bytes]) -> Batch | None:
         errors=tuple(Fault(**row) for row in json.loads(record.get("errors") or b"[]")),
         times=tuple((name[3:], int(at)) for name, at in record.items() if name.startswith("at:")),
         usage=(prompt, completion, cached, reasoning),
-        cost_usd=Decimal(_int(record, "pico")).scaleb(PICO),
+        cost_usd=Decimal(_int(record, "pico")).scaleb(PICO).normalize(),
         model=_text(record, "model"),
         owned_until=_int(record, "owned_until"),
     )

@@ -239,11 +239,15 @@ class BatchStore:
         job_id = line_job_id(line.batch, line.place)
         group = group_of(new.hops[0].model, new.priority) if new else ""
         flow = flow_of(queue, new.tenant, outage=in_outage(new)) if new else ""
-        names = job_keys(self.keys, job_id, queue=queue or "none", group=group, flow=flow, batch=line.batch)
+        tenant = new.tenant if new else line.tenant
+        names = job_keys(
+            self.keys, job_id, queue=queue or "none", group=group, flow=flow, batch=line.batch, tenant=tenant
+        )
         record = [part for pair in _filled(new.fields(queue, "")) for part in pair] if new else _broken_record(line)
         record += ["batch", line.batch, "source", line.source, "custom", line.custom_id]
         args: dict[str, Arg] = {
             "id": job_id,
+            "tenant": tenant,
             "line_group": line.group,
             "position": line.position,
             "status": BatchStatus.IN_PROGRESS,

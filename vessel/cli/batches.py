@@ -157,15 +157,17 @@ class _bar:  # noqa: N801  used as a context
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
+        counts = Column(no_wrap=True, min_width=2 * len(str(found.total)) + 1)  # the bar gives way, the counts never
         columns = (
             TextColumn("{task.description}"),
             BarColumn(30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            MofNCompleteColumn(table_column=counts),
+            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
         )
         self.bars = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bars.add_task(str(found.status), total=None, told="")
+        self.task = self.bars.add_task(str(found.status), total=found.total or None, told="")
 
     def __enter__(self) -> Callable[[Batch], None]:
         if self.bars is not None:
@@ -183,7 +185,7 @@ class _bar:  # noqa: N801  used as a context
         self.seen.append((time.monotonic(), done))
         while len(self.seen) > 2 and self.seen[-1][0] - self.seen[0][0] > RATE_OVER_S:  # noqa: PLR2004  a span has two ends
             self.seen.popleft()
-        told = f"{found.failed:,} failed  {sum(found.usage[:2]):,} tokens  {usd(found.cost_usd)}"
+        told = f"{found.failed:,} failed  {sum(found.usage[:2]):,} tokens  ${found.cost_usd:.4f}"
         told += f"  {finish(self.seen, found.left)}"
         self.bars.update(self.task, description=str(found.status), total=found.total or None, completed=done, told=told)
 
@@ -194,7 +196,7 @@ def finish(seen: Sequence[tuple[float, int]], left: int) -> str:
         return ""
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if last > first else 0.0
-    return f"done in about {times.span(left / rate)}" if rate > 0 else ""
+    return f"{times.span(max(1, round(left / rate)))} left" if rate > 0 else ""
 
 
 def write(batch_id: str, part: str, output: Path | None, *, as_json: bool) -> None:

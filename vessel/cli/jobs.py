@@ -12,6 +12,7 @@ from vessel.cli.reading import words
 from vessel.client import GroqClient, JobFailed, Result, documents
 from vessel.control import clock
 from vessel.observe.moments import moment
+from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
     from vessel.client import Job, Waiting
@@ -63,12 +64,13 @@ def wait(given: list[str], timeout: float | None, *, as_json: bool) -> int:
 def cancel(job_id: str, *, as_json: bool) -> int:
     """Cancel a job; 1 when it had ended before."""
     with GroqClient() as client:
+        before = client.state(job_id)
         state = client.cancel(job_id)
-    done = state in {"cancelled", "cancelling"}
+    done = state in {"cancelled", "cancelling"} and before not in TERMINAL
     if as_json:
         emit({"id": job_id, "state": state, "cancelled": done})
     else:
-        say(f"{job_id} {state}" if done else f"{job_id} had {state} before; nothing was cancelled.")
+        say(f"{job_id} {state}" if done else f"{job_id} had ended before ({state}); nothing was cancelled.")
     return 0 if done else FAILED
 
 

@@ -186,8 +186,9 @@ class Asking:
         carrier = tiers_of([job.queue])[0]  # a fallback may go on in the queue it came from
         if job.state is JobState.QUEUED and not alive.get(carrier):
             if fails:
-                yield from self._cancel_quietly(job.id)
-                raise no_worker(carrier, f"Job {job.id} was cancelled, because on_outage is fail.")
+                error = no_worker(carrier, f"Job {job.id} was cancelled, because on_outage is fail.")
+                yield Run([self.door.store.abandon(job, error.code, error.message)])
+                raise error
             log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job.id)
         elif not (told or fails):
             yield from self._tell_why(job)

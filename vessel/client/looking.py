@@ -62,7 +62,7 @@ def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | 
     found: dict[str, Job] = {}
     at = 0
     while len(found) < limit:
-        page = yield from run(jobs_page(asking.door.keys, at, PAGE))
+        page = yield from run(jobs_page(asking.door.keys, at, PAGE, asking.tenant))
         at += len(page)
         ids = [job_id for job_id, created in page if created >= oldest and job_id not in found]
         jobs: list[Job | None] = (yield Run([asking.door.store.peek(job_id) for job_id in ids])) if ids else []

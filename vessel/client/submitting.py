@@ -16,6 +16,7 @@ from vessel.batches.lines import Checker
 from vessel.batches.model import ENDPOINT, InvalidBatch, checked_metadata, new_batch_id, new_file_id, window_s
 from vessel.batches.store import NewBatch
 from vessel.client.batching import batch_of, file_of
+from vessel.client.gates import levels_of
 from vessel.client.request import compose_line
 from vessel.client.steps import Run, Steps, run
 from vessel.errors import InvalidRequest
@@ -23,6 +24,7 @@ from vessel.errors import InvalidRequest
 if TYPE_CHECKING:
     from vessel.batches.model import Batch
     from vessel.client.asking import Asking
+    from vessel.gate.view import Level
     from vessel.registry import Availability
     from vessel.submit import Door
 
@@ -73,7 +75,7 @@ def submit_batch(
                    models[0] if len(models) == 1 else "")  # fmt: skip
     made: str = yield from run(door.batches.create(new, once))
     batch = yield from batch_of(door, tenant, made)
-    return batch, estimate_of(door, checker)
+    return batch, estimate_of(door, checker, (yield from levels_of(door, checker.tallies)))
 
 
 def estimate(asking: Asking, source: Source) -> Steps[Estimate]:
@@ -85,7 +87,7 @@ def estimate(asking: Asking, source: Source) -> Steps[Estimate]:
     checker.finish()
     if checker.faults:
         raise InvalidBatch(tuple(checker.faults))
-    return estimate_of(asking.door, checker)
+    return estimate_of(asking.door, checker, (yield from levels_of(asking.door, checker.tallies)))
 
 
 def checker_of(door: Door, availability: Availability) -> Checker:
@@ -93,13 +95,11 @@ def checker_of(door: Door, availability: Availability) -> Checker:
     return Checker(partial(door.plan, availability=availability))
 
 
-def estimate_of(door: Door, checker: Checker) -> Estimate:
-    """Estimate what a checked file costs and how long it takes."""
-    found = []
-    for name, tally in checker.tallies.items():
-        model = door.model_of(name)
-        found.append(estimated(model, model.limits.get(door.settings.groq_plan), tally))
-    return Estimate(tuple(found))
+def estimate_of(door: Door, checker: Checker, levels: Mapping[str, Mapping[str, Level]]) -> Estimate:
+    """Estimate what a checked file costs and how long it takes by the limits that hold now, by model."""
+    return Estimate(
+        tuple(estimated(door.model_of(name), levels.get(name, {}), tally) for name, tally in checker.tallies.items())
+    )
 
 
 def pieces(source: Source) -> Iterator[bytes]:

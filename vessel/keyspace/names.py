@@ -69,6 +69,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
+    "own_index": KeyClass(
+        r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
+    ),
+    "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
@@ -185,6 +189,10 @@ class Keys:
         """Name the sorted set of a tenant's files by creation time."""
         return self._key("files", tenant)
 
+    def gone_files(self, listed: str) -> str:
+        """Name the sorted set of what was deleted lately from a tenant's list of files, given by its full name."""
+        return f"{listed}:gone"
+
     def batch(self, batch_id: str, part: str = "") -> str:
         """Name a batch's record, or one of its parts."""
         return self._key("batch", batch_id, part) if part else self._key("batch", batch_id)
@@ -233,6 +241,15 @@ class Keys:
     def index(self) -> str:
         """Name the sorted set of all jobs by creation time."""
         return self._key("jobs")
+
+    def own_index(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's jobs by creation time."""
+        return self._key("jobs", tenant)
+
+    @property
+    def tenants(self) -> str:
+        """Name the set of the tenants that have jobs."""
+        return self._key("tenants")
 
     @property
     def leases(self) -> str:
@@ -296,6 +313,8 @@ class JobKeys:
     tickets: str
     queue: str
     index: str
+    own_index: str
+    tenants: str
     leases: str
     parked: str
     deadlines: str
@@ -352,9 +371,9 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
 
 def job_keys(  # noqa: PLR0913  one name for each key
     keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
-    batch: str = "",
+    batch: str = "", tenant: str = "",
 ) -> JobKeys:  # fmt: skip
-    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be."""
+    """Collect a job's keys; `idem` and `reply` are full names or empty, as `batch` is; `tenant` for one to be made."""
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),
@@ -364,6 +383,8 @@ def job_keys(  # noqa: PLR0913  one name for each key
         tickets=keys.tickets(queue),
         queue=keys.queue(queue),
         index=keys.index,
+        own_index=keys.own_index(tenant or "none"),
+        tenants=keys.tenants,
         leases=keys.leases,
         parked=keys.parked,
         deadlines=keys.deadlines,

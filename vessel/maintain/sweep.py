@@ -188,14 +188,28 @@ class Sweeper:
 
     async def prune(self) -> None:
         """Drop every index entry whose record has gone by its TTL; one whose job is still kept is passed over."""
+        tenants: list[str] = await self.runner.run(
+            command("SMEMBERS", self.keys.tenants, parse=lambda raw: [word(i) for i in raw])
+        )
+        await self._prune_index(self.keys.index)
+        for tenant in tenants:
+            own = self.keys.own_index(tenant)
+            await self._prune_index(own)
+            if await self.runner.run(command("EXISTS", own, parse=int)) == 0:
+                left = command("SREM", self.keys.tenants, tenant, parse=int)
+                _, made = await self.runner.run_all([left, command("EXISTS", own, parse=int)])
+                if made:  # by a job that was created in between
+                    await self.runner.run(command("SADD", self.keys.tenants, tenant, parse=int))
+
+    async def _prune_index(self, index: str) -> None:
         now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
         horizon = now - int(self.door.settings.result_ttl * 1000)
         kept, page = 0, PRUNE_AT_ONCE
         while page == PRUNE_AT_ONCE:
-            old = command("ZRANGE", self.keys.index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
+            old = command("ZRANGE", index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
                           parse=lambda raw: [word(i) for i in raw])  # fmt: skip
             ids = await self.runner.run(old)
             alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
             gone = [i for i, there in zip(ids, alive, strict=True) if not there]
-            await self.runner.run_all([self._forget(self.keys.index, i) for i in gone])
+            await self.runner.run_all([self._forget(index, i) for i in gone])
             kept, page = kept + len(ids) - len(gone), len(ids)

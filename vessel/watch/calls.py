@@ -46,14 +46,27 @@ def events_of(keys: Keys, job_id: str) -> Call[list[Event]]:
     return command("XRANGE", keys.events(job_id), "-", "+", parse=events_in)
 
 
-def jobs_page(keys: Keys, start: int, size: int) -> Call[list[tuple[str, int]]]:
-    """Name jobs by rank with their creation time, newest first; by rank, as many jobs share a millisecond."""
+def jobs_page(keys: Keys, start: int, size: int, tenant: str) -> Call[list[tuple[str, int]]]:
+    """Name a tenant's jobs by rank with their creation time, newest first; by rank, as many share a millisecond."""
+    return command("ZRANGE", keys.own_index(tenant), start, start + size - 1, "REV", "WITHSCORES", parse=_scored)
 
-    def parse(raw: Any) -> list[tuple[str, int]]:
-        flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
-        return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
-    return command("ZRANGE", keys.index, start, start + size - 1, "REV", "WITHSCORES", parse=parse)
+def jobs_since(keys: Keys, tenant: str, newest: int | None, skip: int, size: int) -> Call[list[tuple[str, int]]]:
+    """Name a tenant's jobs with their creation time, newest first, from those of a millisecond on; `skip` so many."""
+    begin: int | str = "+inf" if newest is None else newest
+    return command("ZRANGE", keys.own_index(tenant), begin, "-inf", "BYSCORE", "REV", "LIMIT", skip, size, "WITHSCORES",
+                   parse=_scored)  # fmt: skip
+
+
+def jobs_at(keys: Keys, tenant: str, created: int) -> Call[list[str]]:
+    """Name a tenant's jobs of one millisecond, in the order of a listing."""
+    return command("ZRANGE", keys.own_index(tenant), created, created, "BYSCORE", "REV",
+                   parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+
+
+def _scored(raw: Any) -> list[tuple[str, int]]:
+    flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
+    return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
 
 def succeeded(job: Job) -> Job:

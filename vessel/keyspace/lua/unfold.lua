@@ -1,6 +1,6 @@
 -- Make the job of the next line of a batch's group: it waits in the backlog, or has failed, where `broken` says why.
--- KEYS: job events batch lines_out lines_err lines_open open_batches index deadlines backlog flows groups
--- ARGV: id line_group position status to broken repr group flow deadline_ms ttl_ms *fields
+-- KEYS: job events batch lines_out lines_err lines_open open_batches index own_index tenants deadlines backlog flows groups
+-- ARGV: id tenant line_group position status to broken repr group flow deadline_ms ttl_ms *fields
 -- include: record
 -- include: backlog
 -- include: batch
@@ -17,6 +17,8 @@ redis.call('PEXPIRE', lines_open, redis.call('PTTL', batch))
 redis.call('HSET', job, 'id', id, 'state', to, 'gen', 0, 'created', ms(now), 'updated', ms(now), 'line', line,
   unpack(record))
 redis.call('ZADD', index, ms(now), id)
+redis.call('ZADD', own_index, ms(now), id)
+redis.call('SADD', tenants, tenant)
 emit(events, now, 'created', to, 0, repr)
 if broken ~= '' then
   local kept = kept_ms(batch, job, ttl_ms, now)

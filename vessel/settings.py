@@ -74,7 +74,7 @@ def _base_url(value: str) -> str:
 def _groq_base_url(value: str) -> str:
     url = _base_url(value)
     if urlsplit(url).path.endswith("/openai/v1"):
-        raise ValueError("must not end in /openai/v1, which is added; write what comes before, as https://api.groq.com")
+        raise ValueError("must not end in /openai/v1: it is added; write only what comes before: https://api.groq.com")
     return url
 
 

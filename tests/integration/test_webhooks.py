@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp.abc import ResolveResult
 
 from tests.contract.world import HOUR_MS, World, success
 from tests.integration.receiver import HANG, Receiver, answer
@@ -224,6 +225,27 @@ async def test_a_name_that_leads_to_a_private_address_gets_nothing(telling: Tell
         assert receiver.peers == 0
     delivery = telling.delivery(job_id)
     assert (delivery.state, delivery.tries[-1].trouble) == (DeliveryState.GIVEN_UP, Trouble.ADDRESS_REFUSED)
+
+
+async def test_the_look_up_and_the_socket_are_checked_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One private answer among public ones refuses the name; a socket to a private address is not even made."""
+    found = [(socket.AF_INET, "1.1.1.1"), (socket.AF_INET, "10.0.0.1")]
+    resolver = sender.CheckedResolver(lambda *_: found, allow_private=False)
+    with pytest.raises(sender.AddressRefused):
+        await resolver.resolve("hooks.example.com", 80)
+    found.pop()
+    assert [one["host"] for one in await resolver.resolve("hooks.example.com", 80)] == ["1.1.1.1"]
+    await resolver.close()
+    with Receiver() as receiver:
+        sending = sender.Sender(lookup=lambda *_: [(socket.AF_INET, "127.0.0.1")])
+        monkeypatch.setattr(sender.CheckedResolver, "resolve", _unchecked)
+        outcome = await sending.post(f"http://hooks.example.com:{receiver.port}/", b"{}", {})
+        await sending.close()
+        assert (outcome.trouble, receiver.peers) == (Trouble.ADDRESS_REFUSED, 0)
+
+
+async def _unchecked(_self: object, host: str, port: int = 0, _family: object = None) -> list[ResolveResult]:
+    return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f000001", "127.1", "[::ffff:127.0.0.1]", "localhost"])

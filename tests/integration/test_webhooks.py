@@ -229,7 +229,7 @@ async def test_a_name_that_leads_to_a_private_address_gets_nothing(telling: Tell
 
 async def test_the_look_up_and_the_socket_are_checked_each_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """One private answer among public ones refuses the name; a socket to a private address is not even made."""
-    found = [(socket.AF_INET, "1.1.1.1"), (socket.AF_INET, "10.0.0.1")]
+    found: list[Found] = [(socket.AF_INET, "1.1.1.1"), (socket.AF_INET, "10.0.0.1")]
     resolver = sender.CheckedResolver(lambda *_: found, allow_private=False)
     with pytest.raises(sender.AddressRefused):
         await resolver.resolve("hooks.example.com", 80)
@@ -244,7 +244,8 @@ async def test_the_look_up_and_the_socket_are_checked_each_by_itself(monkeypatch
         assert (outcome.trouble, receiver.peers) == (Trouble.ADDRESS_REFUSED, 0)
 
 
-async def _unchecked(_self: object, host: str, port: int = 0, _family: object = None) -> list[ResolveResult]:
+async def _unchecked(_self: object, host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    del family
     return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
 
 

@@ -3,98 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import re
 import shutil
 import socket
 import ssl
 import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp.abc import ResolveResult
 
-from tests.contract.world import HOUR_MS, World, success
+from tests.contract.world import HOUR_MS
 from tests.integration.receiver import HANG, Receiver, answer
+from tests.integration.telling import Telling, delivered
 from tests.waiting import wait_until_async
-from vessel.keyspace.connect import AsyncRunner
-from vessel.keyspace.names import Keys
 from vessel.notify import sender, store
-from vessel.notify.backoff import DELAYS_S, DeliveryState, Trouble
-from vessel.notify.courier import AT_RECEIVER, Courier
-from vessel.notify.delivery import read_delivery
-from vessel.settings import load_settings
-from vessel.wire import parse_duration_s
+from vessel.notify.backoff import DeliveryState, Trouble
+from vessel.notify.courier import AT_RECEIVER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import redis
 
     from tests.conftest import RedisServer
-    from vessel.notify.delivery import Delivery
     from vessel.notify.sender import Found
 
 pytestmark = pytest.mark.redis("valkey")
-PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
-
-
-class Telling:
-    """A world whose webhooks are delivered by couriers of this process."""
-
-    def __init__(self, client: redis.Redis, server: RedisServer) -> None:
-        """Bind to an empty server."""
-        self.world = World(client, Keys("hooks"))
-        self.server = server
-        self.couriers: list[Courier] = []
-        self.runners: list[AsyncRunner] = []
-
-    def courier(self, lookup: Callable[[str, int], list[Found]] = sender.look_up, **more: Any) -> Courier:
-        """Start another one."""
-        settings = load_settings({}, namespace="hooks", **{"webhook_allow_private": True} | more)
-        self.runners.append(AsyncRunner(self.server.async_client()))
-        self.couriers.append(Courier(settings, self.world.keys, self.runners[-1], lookup))
-        return self.couriers[-1]
-
-    async def close(self) -> None:
-        """End all of them."""
-        for courier in self.couriers:
-            await courier.close()
-        for runner in self.runners:
-            await runner.close()
-
-    def ended(self, url: str) -> str:
-        """End a job with a webhook; gives its id."""
-        held = self.world.started(policy={"webhook": url})
-        self.world.finish(held, success())
-        return held.job.id
-
-    def delivery(self, of: str) -> Delivery:
-        """Read a delivery."""
-        found = self.world.run(store.delivery(self.world.keys, of))
-        assert found is not None
-        return found
-
-    @property
-    def secret(self) -> str:
-        """The tenant's secret."""
-        kept: store.Secrets = self.world.runner.run_all(store.secret_of(self.world.keys, "t"))[-1]
-        return kept.current
-
-    def pass_time(self) -> None:
-        """Let two days pass."""
-        for member in self.world.client.zrange(self.world.keys.webhooks, 0, -1):
-            self.world.client.zincrby(self.world.keys.webhooks, -48 * HOUR_MS, member)
-
-
-async def delivered(courier: Courier) -> int:
-    """Deliver what is due, to the end."""
-    begun = await courier.tick()
-    await courier.drained()
-    return begun
 
 
 @pytest.fixture
@@ -361,52 +296,3 @@ async def test_without_a_usable_secret_nothing_is_sent_and_nothing_lost(telling:
         telling.pass_time()
         await delivered(courier)
         assert receiver.got[0].verified(secret)["data"]["id"] == job_id
-
-
-# --- what docs/webhooks.md says ---------------------------------------------------------------------------------------
-
-
-def blocks(kind: str) -> list[str]:
-    """Read the page's fenced blocks."""
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-
-
-async def test_the_receiver_of_the_docs_receives(telling: Telling) -> None:
-    """It verifies, takes a repeat without acting twice, and refuses what another secret signed."""
-    (text,) = blocks("python")
-    env = os.environ | {"WEBHOOK_SECRET": telling.secret, "PORT": "0"}
-    command, pipe = [sys.executable, "-c", text], subprocess.PIPE
-    with subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe) as shown:  # noqa: ASYNC220  it is short
-        try:
-            assert shown.stdout is not None
-            port = int(shown.stdout.readline().split()[-1])
-            first = telling.ended(f"http://127.0.0.1:{port}/")
-            courier = telling.courier()
-            for _ in range(2):
-                await delivered(courier)
-                telling.world.run(store.retry(telling.world.keys, first))
-            telling.world.run(store.rotate(telling.world.keys, "t", store.new_secret(), 0))
-            await delivered(courier)
-            shown.kill()
-            assert shown.stdout.read().decode().splitlines() == [f"job.succeeded {first}"]
-        finally:
-            shown.kill()
-    assert [one.status for one in telling.delivery(first).tries] == [204, 204, 401]
-
-
-async def test_the_messages_of_the_docs_are_what_is_sent(telling: Telling) -> None:
-    """The same fields, in the same places."""
-    sent = [json.loads(telling.delivery(telling.ended("http://a/")).payload())]
-    record = {"id": "batch_1", "kind": "batch", "state": "completed", "url": "http://a/", "at": "1"}
-    batch = read_delivery({name: value.encode() for name, value in record.items()})
-    assert batch is not None
-    sent.append(json.loads(batch.payload()))
-    shown = [json.loads(text) for text in blocks("json")]
-    assert [(s.keys(), s["data"].keys()) for s in shown] == [(s.keys(), s["data"].keys()) for s in sent]
-
-
-def test_the_waits_of_the_docs_are_those_that_are_kept() -> None:
-    """The table's row, in its order."""
-    row = re.search(r"^\| it waits \|(.*)\|$", PAGE.read_text("utf-8"), re.MULTILINE)
-    assert row is not None
-    assert [parse_duration_s(cell.strip().replace("min", "m")) for cell in row[1].split("|")] == list(DELAYS_S)

@@ -23,6 +23,7 @@ from vessel.jobs.steps import Answer, Issue
 from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
+from vessel.notify.addresses import PARAM, check_url
 from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
@@ -138,6 +139,7 @@ class Door:
         `streaming`: the caller reads the answer as it comes, so the request may ask for a stream.
         """
         submission = check_submission(body, policy)
+        self.webhook(submission.policy.webhook)
         if submission.request.stream and not streaming:
             raise InvalidRequest("stream: nobody would read this answer as it comes; leave it out.", param="stream")
         messages = [m if isinstance(m, Mapping) else m.model_dump() for m in body["messages"]]
@@ -167,7 +169,7 @@ class Door:
             raise ValueError("a tenant's name holds no bar")
         submission, found, estimate = self.plan(body, policy, availability=availability, streaming=streaming)
         self._check_cost(submission, found, estimate)
-        kept = submission.policy
+        kept = submission.policy.model_copy(update={"webhook": self.webhook(submission.policy.webhook) or None})
         new = NewJob(
             id=new_job_id(),
             tenant=tenant,
@@ -187,6 +189,10 @@ class Door:
             streams=bool(submission.request.stream),
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
+
+    def webhook(self, url: object, param: str = PARAM) -> str:
+        """Check where a webhook is to go; empty where nothing is. Raises InvalidWebhookUrl."""
+        return "" if url is None else check_url(url, allow_private=self.settings.webhook_allow_private, param=param)
 
     def _output_bound(self, submission: Submission, found: Route, estimate: int) -> int:
         """Say how much the first model is asked for at most, for whoever must know it before a worker has planned."""

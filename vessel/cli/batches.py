@@ -13,6 +13,7 @@ from vessel.cli import times
 from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, note, say, table, usd
 from vessel.cli.reading import STDIN
+from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
 from vessel.observe.moments import moment
 
@@ -27,10 +28,13 @@ LOOK_S = 0.5
 RATE_OVER_S = 30.0
 
 
-def submit(file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool) -> None:
+def submit(
+    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, webhook: str | None, *, as_json: bool
+) -> None:
     """Submit a file and print the batch's id. Raises InvalidBatch with a report, InvalidRequest."""
     with GroqClient() as client:
-        handle = client.submit_batch(_source(file), window=window, metadata=_pairs(metadata), idempotency_key=key)
+        more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, "webhook": webhook}
+        handle = client.submit_batch(_source(file), window=window, **more)
         found = handle.progress()
     if as_json:
         emit(found.as_dict() | {"estimate": None if handle.estimate is None else estimate_document(handle.estimate)})
@@ -84,9 +88,11 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "file": found.file,
         "created": moment(found.created_at),
         "expires": moment(found.expires_at),
+        "webhook": line(found.delivery) if found.delivery else None,
     }
     for name, value in rows.items():
-        say(f"{name:<9}{value}")
+        if value is not None:
+            say(f"{name:<9}{value}")
     for name, value in found.metadata.items():
         say(f"{'metadata':<9}{name}={value}")
     _say_report(found)

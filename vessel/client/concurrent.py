@@ -143,6 +143,10 @@ class AsyncGroqClient:
         """Read a job with its payloads and attempts."""
         return await self._run(looking.job_of(self._core.asking, job_id))
 
+    async def webhook(self, job: Job) -> dict[str, Any] | None:
+        """Describe what became of a job's webhook; None where it has none."""
+        return await self._run(looking.webhook_of(self.door, job))
+
     async def state(self, job_id: str) -> JobState:
         """Read where a job stands."""
         return await self._run(looking.state_of(self._core.asking, job_id))
@@ -199,14 +203,16 @@ class AsyncGroqClient:
         window: str = "24h",
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        webhook: str | None = None,
     ) -> AsyncBatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
         by line, IdempotencyConflict.
         """
+        more = {"key": idempotency_key, "webhook": webhook}
         made, estimate = await self._run(
-            submit_batch(self._core.asking, lines, window=window, metadata=metadata, key=idempotency_key)
+            submit_batch(self._core.asking, lines, window=window, metadata=metadata, **more)
         )
         return AsyncBatchHandle(self, made.id, estimate)
 
@@ -222,7 +228,7 @@ class AsyncGroqClient:
         """List batches, newest first."""
         read, key = self.door.batches.batch, self.door.keys.batches(self._core.tenant)
         found, _ = await self._run(batching.page(self.door, key, read, None, limit))
-        return found
+        return await self._run(batching.with_deliveries(self.door, found))
 
     async def batch_progress(self, batch_id: str) -> Batch:
         """Read a batch as of this moment. Raises BatchNotFound."""

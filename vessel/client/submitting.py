@@ -39,6 +39,7 @@ def submit_batch(
     window: str,
     metadata: Mapping[str, str] | None,
     key: str | None,
+    webhook: str | None = None,
 ) -> Steps[tuple[Batch, Estimate]]:
     """Check all lines, store them once and let the batch go. Raises InvalidBatch with a report; then nothing was sent.
 
@@ -46,6 +47,7 @@ def submit_batch(
     """
     door, tenant = asking.door, asking.tenant
     seconds, told = window_s(window), checked_metadata(dict(metadata) if metadata is not None else None)
+    told_at = door.webhook(webhook, "webhook")
     once = NO_REPEAT if key is None else Once(_checked_key(key))
     availability, _ = yield from asking.seen(alive=False)
     checker, upload, file_id = checker_of(door, availability), Upload(), new_file_id()
@@ -72,7 +74,7 @@ def submit_batch(
     file = yield from file_of(door, tenant, kept)
     models = checker.index.models
     new = NewBatch(batch_id, tenant, file, ENDPOINT, window, seconds, told, tuple(checker.index.totals),
-                   models[0] if len(models) == 1 else "")  # fmt: skip
+                   models[0] if len(models) == 1 else "", told_at)  # fmt: skip
     made: str = yield from run(door.batches.create(new, once))
     batch = yield from batch_of(door, tenant, made)
     return batch, estimate_of(door, checker, (yield from levels_of(door, checker.tallies)))

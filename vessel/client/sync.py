@@ -179,6 +179,10 @@ class GroqClient:
         """Read a job with its payloads and attempts. Raises JobNotFound."""
         return self._run(looking.job_of(self._core.asking, job_id))
 
+    def webhook(self, job: Job) -> dict[str, Any] | None:
+        """Describe what became of a job's webhook; None where it has none."""
+        return self._run(looking.webhook_of(self.door, job))
+
     def state(self, job_id: str) -> JobState:
         """Read where a job stands. Raises JobNotFound."""
         return self._run(looking.state_of(self._core.asking, job_id))
@@ -237,15 +241,15 @@ class GroqClient:
         window: str = "24h",
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        webhook: str | None = None,
     ) -> BatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
         by line, IdempotencyConflict.
         """
-        made, estimate = self._run(
-            submit_batch(self._core.asking, lines, window=window, metadata=metadata, key=idempotency_key)
-        )
+        more = {"key": idempotency_key, "webhook": webhook}
+        made, estimate = self._run(submit_batch(self._core.asking, lines, window=window, metadata=metadata, **more))
         return BatchHandle(self, made.id, estimate)
 
     def estimate_batch(self, lines: Source) -> Estimate:
@@ -260,7 +264,7 @@ class GroqClient:
         """List batches, newest first."""
         read, key = self.door.batches.batch, self.door.keys.batches(self._core.tenant)
         found, _ = self._run(batching.page(self.door, key, read, None, limit))
-        return found
+        return self._run(batching.with_deliveries(self.door, found))
 
     def batch_progress(self, batch_id: str) -> Batch:
         """Read a batch as of this moment. Raises BatchNotFound."""

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vessel.keyspace.webhook_names import WebhookNames
 from vessel.registry import Vessel, vessel_of
 
 
@@ -82,6 +83,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "api_keys": KeyClass(
         r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
     ),
+    "webhook": KeyClass(r"webhook:.+", Life.TIMED, "hash, a delivery: with its job or batch, a week at least"),
+    "webhooks": KeyClass(r"webhooks", Life.PERMANENT, "sorted set, one entry per webhook that is to be delivered"),
+    "webhook_log": KeyClass(r"webhooks:log", Life.TIMED, "30 days from the last one; the last 100,000 deliveries"),
+    "webhook_secret": KeyClass(r"webhooks:secret:.+", Life.PERMANENT, "hash, a tenant's signing secrets"),
     "repeat": KeyClass(r"repeat:.+", Life.TIMED, "15 minutes; a POST's jobs, for an SDK that repeats it"),
     "quota": KeyClass(r"quota:.+", Life.TIMED, "two windows of the quota; written by `limits`"),
     "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),
@@ -96,7 +101,7 @@ def family(name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(WebhookNames):
     """Build key names under one namespace, so that several vessels share a Redis."""
 
     namespace: str
@@ -327,6 +332,10 @@ class JobKeys:
     lines_err: str
     lines_open: str
     open_batches: str
+    webhooks_due: str
+    webhooks_log: str
+    job_hook: str
+    batch_hook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,4 +406,8 @@ def job_keys(  # noqa: PLR0913  one name for each key
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),
         open_batches=keys.open_batches,
+        webhooks_due=keys.webhooks,
+        webhooks_log=keys.webhook_log,
+        job_hook=keys.webhook(job_id),
+        batch_hook=keys.webhook(batch or "none"),
     )

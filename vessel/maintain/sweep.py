@@ -13,6 +13,7 @@ from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
 from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
+from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
 from vessel.usage.log import UsageLog
@@ -54,6 +55,7 @@ class Sweeper:
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
         self.batches = BatchKeeper(door, runner, worker)
+        self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
@@ -62,12 +64,16 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
         # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
-        await asyncio.gather(
-            self._keep(self.tick),
-            self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
-            self._keep(self._validate, every_s=FEED_EVERY_S),
-            self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
-        )
+        try:
+            await asyncio.gather(
+                self._keep(self.tick),
+                self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
+                self._keep(self._validate, every_s=FEED_EVERY_S),
+                self._keep(self._notify, every_s=FEED_EVERY_S),
+                self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
+            )
+        finally:
+            await self.courier.close()
 
     async def _keep(self, *steps: Callable[[], Awaitable[object]], every_s: float = TICK_S) -> None:
         while True:
@@ -107,6 +113,10 @@ class Sweeper:
     async def _validate(self) -> None:
         if self._sweeps():
             await self.batches.validate()
+
+    async def _notify(self) -> None:
+        if self._sweeps():
+            await self.courier.tick()
 
     def _sweeps(self) -> bool:
         return asyncio.get_running_loop().time() < self._sweeps_until

@@ -104,7 +104,7 @@ BUILTIN_NAMES: Mapping[str, BuiltinTool] = {
 
 
 def builtin_tool(name: object) -> object:
-    """Return the tool that a name means, what is no text as it is; raise ValueError with all names for an unknown one."""
+    """Return the tool that a name means, and what is no text as it is; raise ValueError for an unknown name."""
     if not isinstance(name, str) or name in BUILTIN_NAMES:
         return BUILTIN_NAMES[name] if isinstance(name, str) else name
     raise ValueError(f"there is no such built-in tool; there are {', '.join(BUILTIN_NAMES)}")

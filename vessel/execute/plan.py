@@ -14,7 +14,7 @@ from vessel.registry import Vessel, resolve, vessel_of
 from vessel.routing.output import affordable_output_tokens, asked_output_tokens, output_tokens
 from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.translate import leave_out_groqs, translate
-from vessel.usage.prices import worst_case_nano_usd
+from vessel.usage.prices import tools_reserve_nano_usd, worst_case_nano_usd
 from vessel.usage.rows import Call
 from vessel.wire import ChatRequest, Policy
 
@@ -47,6 +47,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
     limits = model.limits.get(executor.settings.groq_plan)
     kind = None if asked_output_tokens(request) else kind_of(request, policy)
     most_prompt = max_prompt_tokens(len(job.body))
+    fees = tools_reserve_nano_usd(executor.registry, model, job.builtin_tools, executor.settings.call_timeout)
     output = affordable_output_tokens(
         request,
         model,
@@ -54,12 +55,14 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         most_prompt_tokens=most_prompt,
         cap_usd=policy.max_cost_usd,
         spent_nano=job.spent_nano_usd,
+        fees_nano=fees,
     )
     if output is None:
         text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
         return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
     translated, notes = _translated(job, body, model, output)
     worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
+    worst += fees
     call = Call(
         job=job,
         number=len(job.attempts) + 1,
@@ -71,6 +74,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         worst_nano_usd=worst,
         charge=_charge(executor.settings.org, model, limits, body, job.estimated_tokens, output, worst),
         notes=notes,
+        registry=executor.registry,
     )
     return Plan(call, translated, _deadline_s(executor, job), kind)
 

@@ -73,7 +73,10 @@ class RateHeaders:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A validated answer. `body` is the response exactly as it came over the wire (JSON bytes)."""
+    """A validated answer. `body` is the response exactly as it came over the wire (JSON bytes).
+
+    `tools` counts the runs of built-in tools by the seed's names; `parts` are the tokens of each model behind a system.
+    """
 
     model: str
     body: bytes = field(repr=False)
@@ -82,7 +85,8 @@ class Success:
     finish_reason: str
     headers: RateHeaders = RateHeaders()
     duration_ms: int = 0
-    tool_fees_usd: str | None = None
+    tools: tuple[tuple[str, int], ...] = ()
+    parts: tuple[tuple[str, Usage], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def executed_tools(message: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def sources_of(message: Mapping[str, Any]) -> list[Source]:
-    """Return the pages of a message, each once and with all that is told: in the order of its tools, then as it cites."""
+    """Return the pages of a message, each once with all that is told: in the order of its tools, then as it cites."""
     found: dict[str, Source] = {}
     for source in (*_found(executed_tools(message)), *_cited(message.get("annotations"))):
         key = _key(source.url)

@@ -79,13 +79,13 @@ def execution(task: str, program: str | None, tools: Sequence[str], options: Map
 
 def _switched_on(tools: object) -> dict[str, Any]:
     """Name the tools, and have one used, as Groq's own example for gpt-oss does; a system uses them by itself."""
-    if not isinstance(tools, (str, list, tuple, set, frozenset)) and tools is not None:
+    names = [tools] if isinstance(tools, str) else [] if tools is None else tools
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
         raise InvalidRequest("tools: they are a list of names of built-in tools.", param="tools")
-    names = [tools] if isinstance(tools, str) else list(tools or ())
-    for name in names:
-        if name not in BUILTIN_NAMES:
-            known = ", ".join(BUILTIN_NAMES)
-            raise InvalidRequest(f"tools: there is no such built-in tool; there are {known}.", param="tools")
+    if not BUILTIN_NAMES.keys() >= set(names):
+        text = f"tools: there is no such built-in tool; there are {', '.join(BUILTIN_NAMES)}."
+        raise InvalidRequest(text, param="tools")
+    names = list(names) if isinstance(names, (list, tuple)) else sorted(names)
     return {"builtin_tools": names, "tool_choice": "required"}
 
 

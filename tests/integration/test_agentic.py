@@ -204,7 +204,7 @@ def test_a_job_goes_on_with_tools_when_compound_is_retired_while_it_waits(vessel
         assert [kinds(result) for result in results] == [["browser.search"]] * 3
         assert all(len(result.sources) == 3 for result in results)
         assert any(attempt.reason == "model_gone" for result in results for attempt in result.attempts)
-        with pytest.raises((UnsupportedContent, JobFailed)):
+        with pytest.raises((UnsupportedContent, JobFailed), match="has nothing like wolfram_alpha"):
             client.research("nobody has it", tools=["wolfram_alpha"])
     finally:
         vessel.ask("/_sim/models", {"add": [COMPOUND, MINI]})

@@ -11,12 +11,13 @@ from vessel.gate.limiter import Charge, configured
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, resolve, vessel_of
+from vessel.routing.needs import needs_of
 from vessel.routing.output import affordable_output_tokens, asked_output_tokens, output_tokens
 from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.translate import leave_out_groqs, translate
 from vessel.usage.prices import tools_reserve_nano_usd, worst_case_nano_usd
 from vessel.usage.rows import Call
-from vessel.wire import ChatRequest, Policy
+from vessel.wire import ChatRequest, Policy, Submission
 
 if TYPE_CHECKING:
     from vessel.execute.process import Executor
@@ -44,6 +45,9 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         return model
     body = job.request()
     request = ChatRequest.model_validate(body)
+    lacking = _lacking(job, request, policy, model)
+    if lacking is not None:
+        return lacking
     limits = model.limits.get(executor.settings.groq_plan)
     kind = None if asked_output_tokens(request) else kind_of(request, policy)
     most_prompt = max_prompt_tokens(len(job.body))
@@ -91,6 +95,19 @@ def _model(executor: Executor, wanted: str) -> Model | Failure:
     if model_id is None:
         return Failure(wanted, Reason.MODEL_GONE, f"{wanted} is not served any more and has no successor.")
     return executor.registry.model(model_id)
+
+
+def _lacking(job: Job, request: ChatRequest, policy: Policy, model: Model) -> Failure | None:
+    """Refuse a model that lacks the built-in tools that were named: a successor may serve a hop that had them."""
+    if not job.builtin_tools:
+        return None
+    needs = needs_of(Submission(job.body, request, policy))
+    missing = needs.tools_missing(model)
+    if not needs.named_tools or not (missing or needs.tools_refused(model)):
+        return None
+    what = f"has nothing like {' and '.join(missing)}" if missing else "takes no tools with a response_format"
+    text = f"{model.id}, which serves this job now, {what}; it was not called."
+    return Failure(model.id, Reason.LACKS_TOOLS, text)
 
 
 def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> tuple[dict[str, object], tuple[str, ...]]:

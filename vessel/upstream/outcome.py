@@ -29,6 +29,7 @@ class Reason(StrEnum):
     RESPONSE_TOO_LARGE = "response_too_large"  # more bytes than we are willing to hold
     CANCELLED = "cancelled"  # cut by us: cancel of the job, or a second TERM
     NO_KEY = "no_api_key"  # no key to call with
+    LACKS_TOOLS = "lacks_tools"  # ours: what serves a hop today has not the built-in tools that were asked for
     UNPROCESSABLE = "unprocessable"  # 422: Groq suggests a repeat, as the model may have been wrong
     MAINTENANCE = "maintenance"  # the gate holds calls back: somebody said so
     BREAKER_OPEN = "breaker_open"  # the gate holds calls back: too many went wrong lately

@@ -204,7 +204,7 @@ class Door:
         for hop in chain or found.hops:
             model = self.model_of(hop.model)
             wanted = output_tokens(submission.request, model, None, estimate)
-            fees = self.tools_reserve(model, found)
+            fees = self.tools_reserve(model, found.builtin_tools)
             fits = affordable_output_tokens(
                 submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0, fees_nano=fees
             )
@@ -217,9 +217,9 @@ class Door:
             param="vessel.max_cost_usd",
         )
 
-    def tools_reserve(self, model: Model, found: Route) -> int:
-        """Return what a call on a model sets aside for the request's built-in tools, in nano-USD."""
-        return tools_reserve_nano_usd(self.registry, model, found.builtin_tools, self.settings.call_timeout)
+    def tools_reserve(self, model: Model, tools: Sequence[str]) -> int:
+        """Return what a call on a model sets aside for built-in tools, in nano-USD."""
+        return tools_reserve_nano_usd(self.registry, model, tools, self.settings.call_timeout)
 
     def create(self, prepared: Prepared, *, issue: Issue = Issue.TICKET) -> Call[Accepted]:
         """Write the job; its call raises IdempotencyConflict when the key was used for another body.

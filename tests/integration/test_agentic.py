@@ -162,6 +162,8 @@ def test_batch_lines_name_their_tools(vessel: Served, client: GroqClient) -> Non
         {"messages": [{"role": "user", "content": "two"}], "tools": [{"type": "code_interpreter"}]},
         {"messages": [{"role": "user", "content": "three"}], "vessel": {"tier": "power"}},
     ]
+    estimate = client.estimate_batch(bodies)
+    assert estimate.worst_cost_usd > Decimal("0.086" if vessel.world == "seed" else "0.031") > estimate.typical_cost_usd
     results = {r.text.split('"')[1]: r for r in client.wait(client.submit_many(bodies)) if isinstance(r, Result)}
     assert {name: kinds(result) for name, result in results.items()} == {
         "one": SEARCHED[vessel.world], "two": ["python"], "three": [],

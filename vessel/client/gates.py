@@ -18,7 +18,7 @@ from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word
 from vessel.registry import PricedPer, resolve
 from vessel.usage.budgets import WHOLE, Budget, read_budget
-from vessel.usage.prices import tools_reserve_nano_usd, worst_case_nano_usd
+from vessel.usage.prices import worst_case_nano_usd
 from vessel.watch.waiting import Place, Waiting, explain
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def _charge(door: Door, job: Job, availability: Availability) -> Charge:
     worst = 0
     if model is not None and model.priced_per is PricedPer.MILLION_TOKENS:
         worst = worst_case_nano_usd(model, job.estimated_tokens, job.output_tokens)
-        worst += tools_reserve_nano_usd(door.registry, model, job.builtin_tools, door.settings.call_timeout)
+        worst += door.tools_reserve(model, job.builtin_tools)
     return Charge(name, door.settings.org, figures, job.estimated_tokens, job.output_tokens, worst)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -98,7 +99,9 @@ def estimate_of(door: Door, checker: Checker) -> Estimate:
     found = []
     for name, tally in checker.tallies.items():
         model = door.model_of(name)
-        found.append(estimated(model, model.limits.get(door.settings.groq_plan), tally))
+        fees = sum(lines * door.tools_reserve(model, tools) for tools, lines in tally.tools.items())
+        part = estimated(model, model.limits.get(door.settings.groq_plan), tally)
+        found.append(part.with_fees(Decimal(fees).scaleb(-9)))
     return Estimate(tuple(found))
 
 

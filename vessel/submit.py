@@ -210,7 +210,7 @@ class Door:
             )
             if fits:
                 return
-        tools = f" {', '.join(found.builtin_tools)} included" if found.builtin_tools else ""
+        tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
             f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
             "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",

@@ -64,6 +64,7 @@ def test_every_name_of_a_tool_is_taken_and_means_one_of_ours() -> None:
         ({}, {"builtin_tools": ["shell"]}),
         ({"tools": [{"type": "shell"}]}, {}),
         ({"compound_custom": {"tools": {"enabled_tools": ["shell"]}}}, {}),
+        ({"compound_custom": {"tools": {"enabled_tools": ["web_search", {}]}}}, {}),
     ],
 )
 def test_an_unknown_tool_is_refused_with_the_list(body: dict[str, Any], policy: dict[str, Any]) -> None:
@@ -131,6 +132,15 @@ def test_tools_by_any_name_in_the_body_are_put_in_the_models_words_once() -> Non
     assert sent(COMPOUND, {"tools": tools})[0]["compound_custom"]["tools"]["enabled_tools"] == [
         "web_search", "visit_website",
     ]  # fmt: skip
+
+
+def test_a_choice_of_tools_is_put_in_the_models_words() -> None:
+    """Groq takes no built-in tool as a choice, and a system none at all; where tools were to be off, that is told."""
+    named = {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}
+    assert sent(OSS, named)[0]["tool_choice"] == "required"
+    assert "tool_choice" not in sent(COMPOUND, named)[0]
+    assert sent(OSS, {"tool_choice": "none"}, "web_search")[0]["tool_choice"] == "none"
+    assert len(sent(COMPOUND, {"tool_choice": "none"}, "web_search")[1]) == 1
 
 
 def test_a_hop_is_translated_from_the_callers_words_each_time() -> None:

@@ -110,7 +110,7 @@ def _enabled(request: ChatRequest) -> list[str]:
     found: Any = (request.model_extra or {}).get("compound_custom")
     for name in ("tools", "enabled_tools"):
         found = found.get(name) if isinstance(found, dict) else None
-    return _listed(found)
+    return [str(name) for name in found] if isinstance(found, list) else []
 
 
 def _refuse_unknown(kinds: list[str], enabled: list[str]) -> None:

@@ -75,9 +75,14 @@ def _builtin_tools(
     body: dict[str, Any], model_id: str, features: frozenset[str], asked: tuple[str, ...], notes: list[str]
 ) -> None:
     wanted = _taken_from_tools(body, asked)
+    choice = _mapping(body.get("tool_choice")).get("type")
+    if str(choice) in BUILTIN_NAMES:  # no choice that Groq knows: it names functions only
+        body["tool_choice"] = "required"
     if model_id.startswith("groq/compound"):
         if wanted:
             _enable_on_compound(body, wanted)
+        if body.get("tool_choice") == "none":
+            notes.append(f"tool_choice none was dropped: {model_id} decides by itself which tools it uses")
         _no_choice_without_tools(body)
         return
     wanted = _taken_from_compound(body, model_id, wanted, notes)

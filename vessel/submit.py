@@ -28,6 +28,7 @@ from vessel.registry import Availability, Model, Registry, Vessel, failover_of, 
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
 from vessel.settings import Settings, resolve_redis_url
+from vessel.usage.prices import tools_reserve_nano_usd
 from vessel.wire import Policy, Priority, Submission, check_submission
 
 SILENT_MS = 2000
@@ -209,15 +210,22 @@ class Door:
         for hop in chain or found.hops:
             model = self.model_of(hop.model)
             wanted = output_tokens(submission.request, model, None, estimate)
-            if affordable_output_tokens(
-                submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0
-            ):
+            fees = self.tools_reserve(model, found.builtin_tools)
+            fits = affordable_output_tokens(
+                submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0, fees_nano=fees
+            )
+            if fits:
                 return
+        tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
-            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt, so nothing "
-            "was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
+            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
+            "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
             param="vessel.max_cost_usd",
         )
+
+    def tools_reserve(self, model: Model, tools: Sequence[str]) -> int:
+        """Return what a call on a model sets aside for built-in tools, in nano-USD."""
+        return tools_reserve_nano_usd(self.registry, model, tools, self.settings.call_timeout)
 
     def create(self, prepared: Prepared, *, issue: Issue = Issue.TICKET) -> Call[Accepted]:
         """Write the job; its call raises IdempotencyConflict when the key was used for another body.

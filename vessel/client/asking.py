@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -60,6 +60,8 @@ class Asked:
     tier: str
     model: str
     existing: bool
+    marked: bool = False
+    """Whether the answer may hold citation marks: it was asked for with built-in tools."""
 
 
 class Asking:
@@ -88,7 +90,8 @@ class Asking:
         Raises NoWorkers where somebody waits, or where the job is to fail in an outage.
         """
         prepared = yield from self._prepared(ask, reply, waits=waits)
-        return _asked((yield from run(self.door.create(prepared))))
+        accepted = yield from run(self.door.create(prepared))
+        return replace(_asked(accepted), marked=bool(prepared.new.builtin_tools))
 
     def answer(self, ask: Ask, replies: Replies, timeout_s: float | None) -> Steps[Job]:
         """Make a job and wait for its result; an interrupt cancels it. Raises NoWorkers before anything is written."""

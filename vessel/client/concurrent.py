@@ -102,7 +102,9 @@ class AsyncGroqClient:
     ) -> Result:
         """Ask with built-in tools and wait."""
         timeout, rest = self._core.timeout_of(options)
-        return Result(await self._answer(core.research(query, tools, rest), timeout), max_sources=max_results)
+        return Result(
+            await self._answer(core.research(query, tools, rest, max_results), timeout), max_sources=max_results
+        )
 
     async def execute(
         self,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from vessel.client.asking import Asking
 from vessel.client.fence import fenced
 from vessel.client.request import Ask, Prompt, compose
+from vessel.errors import InvalidRequest
 from vessel.settings import Settings, load_settings
 from vessel.submit import Door
-from vessel.wire import Priority, TaskType
+from vessel.wire import BUILTIN_NAMES, Priority, TaskType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,16 +55,38 @@ def code(prompt: Prompt, language: str | None, options: Mapping[str, Any]) -> As
     return compose(prompt, options, priority=Priority.INTERACTIVE, task_type=TaskType.CODING, **more)
 
 
-def research(query_text: Prompt, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
-    """Ask for research with built-in tools, which routes to the compound tier."""
-    more = {"priority": Priority.INTERACTIVE, "task_type": TaskType.RESEARCH, "builtin_tools": list(tools)}
-    return compose(query_text, options, **more)
+def research(query_text: Prompt, tools: Sequence[str], options: Mapping[str, Any], max_results: Any = None) -> Ask:
+    """Ask for research with built-in tools, which routes to the compound tier.
+
+    Groq's API bounds the results of a search nowhere, so `max_results` is said to the model. Raises InvalidRequest.
+    """
+    more: dict[str, Any] = {"priority": Priority.INTERACTIVE, "task_type": TaskType.RESEARCH}
+    if max_results is not None:
+        if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:
+            raise InvalidRequest("max_results: it must be a whole number of at least 1.", param="max_results")
+        bound = (
+            f"Use at most {max_results} results of a search (topn {max_results}), and name no more sources than that."
+        )
+        options = {**options, "system": "\n\n".join(filter(None, [options.get("system"), bound]))}
+    return compose(query_text, options, **more, **_switched_on(tools))
 
 
 def execution(task: str, program: str | None, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
-    """Ask to run code with built-in tools, which routes to the compound tier."""
+    """Ask to run code with built-in tools, which routes to the compound tier. Raises InvalidRequest."""
     prompt = f"{task}\n\n{fenced(program)}" if program else task
-    return compose(prompt, options, priority=Priority.INTERACTIVE, builtin_tools=list(tools))
+    return compose(prompt, options, priority=Priority.INTERACTIVE, **_switched_on(tools))
+
+
+def _switched_on(tools: object) -> dict[str, Any]:
+    """Name the tools, and have one used, as Groq's own example for gpt-oss does; a system uses them by itself."""
+    names = [tools] if isinstance(tools, str) else [] if tools is None else tools
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest("tools: they are a list of names of built-in tools.", param="tools")
+    if not BUILTIN_NAMES.keys() >= set(names):
+        text = f"tools: there is no such built-in tool; there are {', '.join(BUILTIN_NAMES)}."
+        raise InvalidRequest(text, param="tools")
+    names = list(names) if isinstance(names, (list, tuple)) else sorted(names)
+    return {"builtin_tools": names, "tool_choice": "required"}
 
 
 def enqueued(prompt: Prompt, options: Mapping[str, Any]) -> Ask:

@@ -237,6 +237,7 @@ def _charge(door: Door, job: Job, availability: Availability) -> Charge:
     worst = 0
     if model is not None and model.priced_per is PricedPer.MILLION_TOKENS:
         worst = worst_case_nano_usd(model, job.estimated_tokens, job.output_tokens)
+        worst += door.tools_reserve(model, job.builtin_tools)
     return Charge(name, door.settings.org, figures, job.estimated_tokens, job.output_tokens, worst)
 
 

@@ -25,7 +25,16 @@ TaskName = Literal[
     "research",
     "realtime",
 ]
-BuiltinTool = Literal["web_search", "code_execution"]
+BuiltinTool = Literal[
+    "web_search",
+    "code_execution",
+    "visit_website",
+    "browser_automation",
+    "wolfram_alpha",
+    "browser_search",
+    "code_interpreter",
+]
+"""The seed's names and Groq's own; docs/agentic.md says what becomes of each on which model."""
 
 
 class CommonOptions(TypedDict, total=False):

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.fence import unfenced
+from vessel.client.sources import Source, executed_tools, sources_of, without_marks
 from vessel.upstream.outcome import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vessel.jobs.model import Attempt, Job
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A page that a search tool found or an answer cites."""
-
-    url: str
-    title: str = ""
-    content: str = ""
-    score: float | None = None
+__all__ = ["CodeResult", "Result", "Source"]
 
 
 class Result:
@@ -41,11 +32,16 @@ class Result:
         usage = job.usage or {}
         self.usage = Usage(*(usage.get(name, 0) for name in Usage.__slots__))
         self.cost_usd = job.cost_usd if job.cost_usd is not None else Decimal(0)
-        """Exact, in USD, of the call that gave the answer."""
+        """In USD, of the call that gave the answer, with the fees of built-in tools; exact unless `cost_estimated`."""
+        self.tool_cost_usd = Decimal(str(usage.get("tool_cost_usd") or 0))
+        """How much of it are fees of built-in tools, by the price list in the registry."""
+        self.cost_estimated = bool(usage.get("cost_estimated"))
+        """Whether a price in it is not Groq's own word, as a tool's fee never is."""
         self.attempts: tuple[Attempt, ...] = job.attempts
         self.raw_bytes = job.response or b"{}"
         """Groq's response exactly as it came."""
         self._max_sources = max_sources
+        self._marked = bool(job.builtin_tools)
 
     @cached_property
     def raw(self) -> dict[str, Any]:
@@ -55,8 +51,12 @@ class Result:
 
     @property
     def text(self) -> str:
-        """The first choice's text; empty where it has none, as with tool calls or a budget spent on reasoning."""
-        return self._message.get("content") or ""
+        """The first choice's text; empty where it has none, as with tool calls or a budget spent on reasoning.
+
+        An answer with built-in tools comes without gpt-oss' citation marks, which `raw` keeps.
+        """
+        text = self._message.get("content") or ""
+        return without_marks(text) if self._marked else text
 
     @property
     def finish_reason(self) -> str:
@@ -66,16 +66,15 @@ class Result:
     @property
     def executed_tools(self) -> list[dict[str, Any]]:
         """The built-in tools that Groq ran, as it reports them; empty where it does not."""
-        tools = self._message.get("executed_tools")
-        return [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+        return executed_tools(self._message)
 
-    @property
+    @cached_property
     def sources(self) -> list[Source]:
-        """The pages that searches found and the answer cites, each once, best first as the tools gave them."""
-        found: dict[str, Source] = {}
-        for source in (*self._found(), *self._cited()):
-            found.setdefault(source.url, source)
-        return list(found.values())[: self._max_sources]
+        """The pages that searches found and the answer cites, each once, best first as the tools gave them.
+
+        Empty where the answer names none. At most as many as were asked for.
+        """
+        return sources_of(self._message)[: self._max_sources]
 
     @property
     def _choice(self) -> dict[str, Any]:
@@ -85,18 +84,6 @@ class Result:
     @property
     def _message(self) -> dict[str, Any]:
         return self._choice.get("message") or {}
-
-    def _found(self) -> Iterator[Source]:
-        for tool in self.executed_tools:
-            for name in ("search_results", "browser_results"):
-                held = tool.get(name)
-                pages = held.get("results") if isinstance(held, dict) else held
-                yield from _sources(pages)
-
-    def _cited(self) -> Iterator[Source]:
-        for note in self._message.get("annotations") or ():
-            if isinstance(note, dict):
-                yield from _sources([note, *(part for part in note.values() if isinstance(part, dict))])
 
     def __str__(self) -> str:
         """Give the text."""
@@ -115,16 +102,3 @@ class CodeResult(Result):
     def code(self) -> str:
         """The text without its Markdown fence; several fenced blocks are joined by an empty line."""
         return unfenced(self.text)
-
-
-def _sources(pages: object) -> Iterator[Source]:
-    for page in pages if isinstance(pages, list) else ():
-        url = page.get("url") if isinstance(page, dict) else None
-        if isinstance(url, str) and url:
-            score = page.get("score")
-            yield Source(
-                url,
-                str(page.get("title") or ""),
-                str(page.get("content") or ""),
-                float(score) if isinstance(score, (int, float)) else None,
-            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -99,9 +100,13 @@ def checker_of(door: Door, availability: Availability) -> Checker:
 
 def estimate_of(door: Door, checker: Checker, levels: Mapping[str, Mapping[str, Level]]) -> Estimate:
     """Estimate what a checked file costs and how long it takes by the limits that hold now, by model."""
-    return Estimate(
-        tuple(estimated(door.model_of(name), levels.get(name, {}), tally) for name, tally in checker.tallies.items())
-    )
+    found = []
+    for name, tally in checker.tallies.items():
+        model = door.model_of(name)
+        fees = sum(lines * door.tools_reserve(model, tools) for tools, lines in tally.tools.items())
+        part = estimated(model, levels.get(name, {}), tally)
+        found.append(part.with_fees(Decimal(fees).scaleb(-9)))
+    return Estimate(tuple(found))
 
 
 def pieces(source: Source) -> Iterator[bytes]:

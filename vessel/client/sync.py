@@ -125,7 +125,7 @@ class GroqClient:
     ) -> Result:
         """Ask as `query` does, with built-in tools; `sources` holds at most `max_results` pages."""
         timeout, rest = self._core.timeout_of(options)
-        return Result(self._answer(core.research(query, tools, rest), timeout), max_sources=max_results)
+        return Result(self._answer(core.research(query, tools, rest, max_results), timeout), max_sources=max_results)
 
     def execute(
         self,

@@ -41,7 +41,8 @@ local function add_usage(batch, job)
   local found = redis.call('HMGET', job, 'usage', 'cost')
   if found[1] and found[1] ~= '' then
     for name, count in pairs(cjson.decode(found[1])) do
-      redis.call('HINCRBY', batch, 'u:' .. name, ms(count))
+      -- What is said of tools beside the tokens is no count; an error here would leave the line half ended.
+      if type(count) == 'number' then redis.call('HINCRBY', batch, 'u:' .. name, ms(count)) end
     end
   end
   if found[2] and found[2] ~= '' then

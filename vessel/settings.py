@@ -80,13 +80,14 @@ def _groq_base_url(value: str) -> str:
 
 def _redis_url(value: str) -> str:
     """Check the scheme and the shape; the address itself is tried when it is first used."""
-    parts = urlsplit(value.strip())
+    value = redis_url_named(value.strip())
+    parts = urlsplit(value)
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(_redis_scheme_fault(parts.scheme))
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
             raise ValueError("needs an absolute path: unix:///run/redis/redis.sock")
-        return value.strip()
+        return value
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
         raise ValueError(
@@ -95,7 +96,15 @@ def _redis_url(value: str) -> str:
     database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
     if parts.scheme != "sentinel" and database and not database.isdecimal():
         raise ValueError(f"names the database by a number: {parts.scheme}://host:6379/0")
-    return value.strip()
+    return value
+
+
+def redis_url_named(value: str) -> str:
+    """Read what a `file:` address names, so that a password in it need not be in the environment."""
+    try:
+        return Path(urlsplit(value).path).read_text("utf-8").strip() if value.startswith("file:") else value
+    except (OSError, ValueError):
+        raise ValueError("names a file that cannot be read; it holds the address, alone") from None
 
 
 def _redis_scheme_fault(scheme: str) -> str:
@@ -103,9 +112,8 @@ def _redis_scheme_fault(scheme: str) -> str:
         return "cannot be a Redis Cluster: a job's script touches keys of several slots; use one server or sentinel://"
     meant = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix", "redis+unix": "unix", "tcp": "redis"}
     close = meant.get(scheme) or next(iter(get_close_matches(scheme, REDIS_SCHEMES, 1)), None)
-    return (
-        f"must start with redis://, rediss://, unix:// or sentinel://{_did_you_mean(f'{close}://' if close else None)}"
-    )
+    hint = _did_you_mean(f"{close}://" if close else None)
+    return f"must start with redis://, rediss://, unix:// or sentinel://{hint}"
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
@@ -114,14 +122,8 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
     return value
 
 
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
+_UPPER = BeforeValidator(lambda value: value.strip().upper() if isinstance(value, str) else value)
+_LOWER = BeforeValidator(lambda value: value.strip().lower() if isinstance(value, str) else value)
 Label = Annotated[str, AfterValidator(_label)]
 FilePath = Annotated[Path, AfterValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -146,13 +148,13 @@ class Settings(BaseSettings):
     """Holds the key, and is read again when it changes; with it set, `GROQ_API_KEY` does not count."""
     groq_base_url: Annotated[str, AfterValidator(_groq_base_url)] = "https://api.groq.com"
     """Where Groq is, as its SDK reads it: without `/openai/v1` at the end."""
-    groq_plan: Annotated[Plan, BeforeValidator(_lower)] = "developer"
+    groq_plan: Annotated[Plan, _LOWER] = "developer"
     """The plan whose limits count: `developer` or `free`."""
     org: Label = "default"
     """Label of the organisation whose limits are shared."""
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)
-    """`redis://`, `rediss://`, `unix://` or `sentinel://`; unset: the server of a running `vessel up`."""
+    """`redis://`, `rediss://`, `unix://` or `sentinel://`, or a `file://` with one in it; unset: that of `vessel up`."""
     namespace: Label = "vessel"
     """Prefix of every key and queue, so that several vessels share a Redis."""
     data_dir: FilePath = Field(default=Path("var"), validate_default=True)
@@ -192,9 +194,9 @@ class Settings(BaseSettings):
     """The usage log; unset: `usage_log.jsonl` in the data directory."""
     result_ttl: Annotated[int, Field(ge=1)] = 604_800
     """How long finished jobs stay readable, in seconds."""
-    log_format: Annotated[LogFormat, BeforeValidator(_lower)] | None = None
+    log_format: Annotated[LogFormat, _LOWER] | None = None
     """`console` or `json`; unset: console on a terminal, else json."""
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
+    log_level: Annotated[LogLevel, _UPPER] = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
 
     openai_api_key: SecretStr | None = None
@@ -211,7 +213,6 @@ class Settings(BaseSettings):
     """USD per million prompt tokens of the failover model, where the registry's price is not yours or it has none."""
     failover_price_output: Price | None = None
     """The same per million completion tokens; with the other one."""
-
     call_timeout: Seconds = 120.0
     """The total deadline of one upstream call, in seconds."""
     first_token_timeout: Seconds = 60.0
@@ -370,9 +371,8 @@ _RULES = {
 
 def _found(value: object) -> str:
     text = str(value)
-    if len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr):
-        return ""
-    return f", not {text!r}"
+    hidden = len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr)
+    return "" if hidden else f", not {text!r}"
 
 
 def resolve_redis_url(settings: Settings) -> str | None:

@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     """Label of the organisation whose limits are shared."""
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)
-    """`redis://`, `rediss://`, `unix://` or `sentinel://`, or a `file://` with one in it; unset: that of `vessel up`."""
+    """`redis://`, `rediss://`, `unix://` or `sentinel://`, or a `file://` that holds one; unset: that of `vessel up`."""
     namespace: Label = "vessel"
     """Prefix of every key and queue, so that several vessels share a Redis."""
     data_dir: FilePath = Field(default=Path("var"), validate_default=True)

@@ -7,9 +7,9 @@
 # ADDRESS is how clients reach Redis, with @ where the user and the password go:
 #   unix://@/run/vessel-redis/redis.sock (default)   redis://@redis:6379/0   rediss://@redis.example.org:6379/0?ssl_ca_certs=...
 #   sentinel://@a:26379,b:26379,c:26379/vessel/0
-# FOLDER gets users.acl (hashes only), redis_url_{api,worker,flower,operator}, redis_password_metrics, flower_auth (logins)
-# and api_key (the first key of the REST and MCP face). --replace makes a user's password anew; restart Redis and that
-# user's processes then. groq_api_key is yours to put there.
+# FOLDER gets users.acl (hashes only), redis_url_{api,worker,flower,operator}, redis_password_{metrics,replica,
+# sentinel}, flower_auth (logins) and api_key (the first key of the REST and MCP face). --replace makes a user's password
+# anew; restart Redis and that user's processes then. groq_api_key is yours to put there.
 set -eu
 umask 077
 
@@ -59,23 +59,22 @@ kept() {
     case $replace in *" $1 "*) return 1 ;; esac
     [ -s "$2" ] || return 1
     case $1 in
-    metrics) cat "$2" ;;
+    metrics | replica | sentinel) cat "$2" ;;
     *) sed -n "s|^[a-z]*://$1:\([0-9a-f]\{64\}\)@.*|\1|p" "$2" | grep . ;;
     esac
 }
 
 cp "$here/users.acl" "$new/users.acl"
-for user in api worker flower operator metrics; do
-    if [ "$user" = metrics ]; then file=redis_password_metrics; else file=redis_url_$user; fi
+for user in api worker flower operator metrics replica sentinel; do
+    case $user in metrics | replica | sentinel) file=redis_password_$user ;; *) file=redis_url_$user ;; esac
     secret=$(kept "$user" "$folder/$file") || secret=$(password)
     hash=$(printf %s "$secret" | sha256sum | cut -d' ' -f1)
     upper=$(printf %s "$user" | tr a-z A-Z)
     sed -i "s/^user $user on #$upper /user $user on #$hash /" "$new/users.acl"
-    if [ "$user" = metrics ]; then
-        printf '%s\n' "$secret" >"$new/$file"
-    else
-        printf '%s\n' "$address" | sed "s|://@|://$user:$secret@|" >"$new/$file"
-    fi
+    case $file in
+    redis_password_*) printf '%s\n' "$secret" >"$new/$file" ;;
+    *) printf '%s\n' "$address" | sed "s|://@|://$user:$secret@|" >"$new/$file" ;;
+    esac
 done
 if [ ! -s "$folder/flower_auth" ]; then
     printf 'vessel:%s\nprometheus:%s\n' "$(password)" "$(password)" >"$new/flower_auth"

@@ -72,6 +72,13 @@ def _network_files() -> Iterator[Path]:
     yield from (Path("/etc/pip.conf"), *Path("/etc/xdg/pip").glob("*"), Path.home() / ".config/pip/pip.conf")
 
 
+def package_folders() -> list[Path]:
+    """Name the local folders of packages that this machine's pip is told of."""
+    said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+    folders = {Path(found) for found in re.findall(r"(?:file://|[=' ])(/[^\s']+)", said)}
+    return sorted(folder.parent if folder.name == "simple" else folder for folder in folders if folder.is_dir())
+
+
 class Booted:
     """The tree, installed into by ops/install.sh and booted with the simulator in place of Groq."""
 
@@ -91,8 +98,9 @@ class Booted:
 
     def install(self, *options: str) -> str:
         """Run the installer in the tree, not booted but with this machine's network, and give what it said."""
+        seen = (f"--bind-ro={folder}" for folder in package_folders())
         done = subprocess.run(
-            [*self._nspawn(), "--pipe", *self._indexes(), "/src/ops/install.sh", *options],
+            [*self._nspawn(), "--pipe", *seen, "/src/ops/install.sh", *options],
             capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
@@ -163,9 +171,3 @@ class Booted:
 
     def _nspawn(self) -> list[str]:
         return ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", str(self.tree), f"--bind-ro={ROOT}:/src"]
-
-    def _indexes(self) -> list[str]:
-        """Let pip inside see local folders of packages that this machine's pip is told of."""
-        said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
-        folders = {Path(found) for found in re.findall(r"(?:file://|=')(/opt/[\w.-]+)", said)}
-        return [f"--bind-ro={folder}" for folder in sorted(folders) if folder.is_dir()]

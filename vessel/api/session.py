@@ -95,4 +95,9 @@ def session_of(request: Request) -> Session:
     return found
 
 
-Here = Annotated[Session, Depends(session_of)]
+async def _session(request: Request) -> Session:
+    """Return the app's session; a plain function would be given a thread."""
+    return session_of(request)
+
+
+Here = Annotated[Session, Depends(_session)]

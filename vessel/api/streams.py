@@ -29,10 +29,10 @@ async def streamed(
     here: Session, calling: Calling, begun: Begun, repeats: Repeats, body: Mapping[str, Any], after: str | None
 ) -> StreamingResponse:
     """Answer with the job's tokens. Raises JobFailed and its kin for an end that comes before the first of them."""
-    here.waiter.forget(begun.id)  # its end is heard on the stream
     start = BEGINNING if after is None else check_after(after)
-    events = here.waiter.readers.follow(begun.id, after=start, tenant=calling.tenant)
-    if begun.prepared is not None:
+    own = begun.prepared is not None
+    events = here.waiter.readers.follow(begun.id, after=start, tenant=calling.tenant, joined=True, own=own)
+    if own:
         here.later(_look_after(here, calling, begun.id))
     events = await after_first(events, PATIENCE_S)
     headers = await _headers(here, begun.id)

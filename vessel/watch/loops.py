@@ -108,9 +108,15 @@ class AsyncWaiter:
 
     # --- being woken
 
-    def join(self, job_id: str, wake: Callable[[], None]) -> None:
-        """Be woken when there is news of a job's end; then `look`, then wait, then look. `leave` ends it."""
-        self._join(job_id, wake)
+    def join(self, job_id: str, wake: Callable[[], None]) -> bool:
+        """Be woken when there is news of a job's end; then `look`, then wait, then look. `leave` ends it.
+
+        True: it was registered before it was made, so the first look may be left out.
+        """
+        ending, registered = self._join(job_id, wake)
+        if registered and ending.told:
+            wake()
+        return registered
 
     def _join(self, job_id: str, wake: Callable[[], None]) -> tuple[_Ending, bool]:
         """Tell also whether it was registered before the job was made, so that nothing needs to be looked at."""

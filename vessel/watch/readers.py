@@ -16,7 +16,7 @@ from vessel.jobs.tokens import attend
 from vessel.watch import tokens
 from vessel.watch.calls import order_of
 from vessel.watch.tail import ignored
-from vessel.watch.tokens import AT_ONCE, BEGINNING, HEARTBEAT_S, PATIENCE_S, RECONNECT_S, Beat, Position
+from vessel.watch.tokens import AT_ONCE, BEGINNING, HEARTBEAT_S, PATIENCE_S, RECONNECT_S, Beat, Position, together
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -95,19 +95,32 @@ class Readers:
         self._attending: asyncio.Task[None] | None = None
 
     async def follow(
-        self, job_id: str, *, after: str = BEGINNING, tenant: str | None = None, heartbeat_s: float = HEARTBEAT_S
+        self,
+        job_id: str,
+        *,
+        after: str = BEGINNING,
+        tenant: str | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+        joined: bool = False,
+        own: bool = False,
     ) -> AsyncGenerator[TokenEvent]:
-        """Yield what `tokens.follow` does, in coroutines; close the iterator to stop being a reader."""
+        """Yield what `tokens.follow` does, in coroutines; close the iterator to stop being a reader.
+
+        `joined`: what has come by now is one event, under the id of its last part, however it was written. `own`: the
+        caller has registered this job and made it, for this tenant.
+        """
         position = Position(self._store, job_id, after, tenant)
         reader, beat = _Reader(self._tail, position), Beat(heartbeat_s)
-        self._ends.join(job_id, reader.look)
+        registered = self._ends.join(job_id, reader.look)
         try:
-            reader.looks = position.check(await self._ends.look(job_id)).terminal
+            if not (own and registered):
+                reader.looks = position.check(await self._ends.look(job_id)).terminal
             self._enter(job_id)
             try:
                 while not reader.over:
                     rows = await self._patiently(reader, beat)
-                    for event in position.read(rows):
+                    found = position.read(rows)
+                    for event in [together(found)] if joined and found else found:
                         yield event
                     if rows:
                         beat.spoken()

@@ -29,8 +29,11 @@ RECONNECT_S = 0.2
 AT_ONCE = 100
 """Entries of one stream in one read: whoever is far behind does not hold up the others."""
 
-PAUSE_PER_STREAM_S = 10e-6
-"""Reading costs a few microseconds a stream, at both ends; between two reads there are more, so that it stays cheap."""
+PAUSE_PER_STREAM_S, LEAST_PAUSE_S = 10e-6, 0.002
+"""Between two reads that found something: reading costs a few microseconds a stream, at both ends, and a round trip.
+
+What comes meanwhile is read together, so that a model's fast tokens cost no read, task switch and packet each.
+"""
 
 WAKES_KEPT, WAKE_TTL_MS = 10_000, 3_600_000
 """As `ended.lua` has it, which writes to the same streams."""
@@ -125,7 +128,7 @@ class Tail:
             self._lost_at = 0.0
             self._tell_back()
         self._tell(asked, found)
-        return len(asked) * PAUSE_PER_STREAM_S if found else 0.0
+        return max(LEAST_PAUSE_S, len(asked) * PAUSE_PER_STREAM_S) if found else 0.0
 
     def _tell(self, asked: Mapping[str, str], found: Mapping[str, list[Event]]) -> None:
         for name, rows in found.items():

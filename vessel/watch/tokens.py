@@ -23,7 +23,7 @@ from vessel.watch.calls import BLOCK_MS, Event, events_in, read_streams, succeed
 from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from vessel.jobs.model import Job
     from vessel.jobs.store import JobStore
@@ -77,6 +77,12 @@ def check_after(event_id: str) -> str:
     if not _ID.fullmatch(event_id):
         raise InvalidRequest("last-event-id: it must be the id of an event of this stream.", param="last-event-id")
     return event_id
+
+
+def together(found: Sequence[Tokens]) -> Tokens:
+    """Make one of at least one, with the id of the last: whoever goes on after it has had them all."""
+    head = next((tokens.head for tokens in found if tokens.head is not None), None)
+    return Tokens(found[-1].id, tuple(piece for tokens in found for piece in tokens.pieces), head)
 
 
 class Position:

@@ -116,7 +116,7 @@ class Tail:
         asked = {self._wake: self._woken} | {name: stream.after for name, stream in self._streams.items()}
         self._asking, self._kicked = True, False
         try:
-            found = await runner.run(read_streams(asked, most=AT_ONCE))
+            found = await runner.run(read_streams(asked, block_ms=BLOCK_MS, most=AT_ONCE))
         except Exception as error:  # noqa: BLE001  whatever it is, nobody may wait for ever
             if not self._lost_at:
                 log.info("tail.lost", error=type(error).__name__)
@@ -153,6 +153,7 @@ class Tail:
     async def close(self) -> None:
         """End it; nobody is told."""
         if self._task is not None:
+            self._kick()  # closing waits for the read that is at the server
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None

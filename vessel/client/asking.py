@@ -123,7 +123,11 @@ class Asking:
             return job
         if job.reply == replies.reply:
             replies.register(job_id)  # only now: the tail of one that asks for ended or foreign jobs need not start
-            ended = yield from run(store.peek(job_id))
+            try:
+                ended = yield from run(store.peek(job_id))
+            except BaseException:
+                replies.forget(job_id)
+                raise
             if ended is None or ended.terminal:
                 replies.forget(job_id)
         return (yield from _wait(job_id, timeout_s, timeout_s))

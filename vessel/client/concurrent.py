@@ -21,7 +21,6 @@ from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.submit import Door, redis_url
 from vessel.watch import BLOCK_MS, succeeded
 from vessel.watch.loops import AsyncWaiter
-from vessel.watch.tokens import follow_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -319,9 +318,7 @@ class AsyncGroqClient:
 
     def _stream(self, make: Callable[[], Awaitable[Asked]], timeout: float | None) -> AsyncTokenStream:
         def follow(job_id: str) -> AsyncGenerator[TokenEvent]:
-            session = self._opened()
-            return follow_async(session.url, self.door.store, session.runner, job_id, tenant=self._core.tenant,
-                                heartbeat_s=HEARTBEAT_S)  # fmt: skip
+            return self.waiter.readers.follow(job_id, tenant=self._core.tenant, heartbeat_s=HEARTBEAT_S)
 
         asking = self._core.asking
         return AsyncTokenStream(make, follow, timeout, self.cancel, lambda job_id: self._run(asking.look_after(job_id)))
@@ -346,8 +343,8 @@ class AsyncGroqClient:
         match effect:
             case Run(calls):
                 return await self.runner.run_all(calls)
-            case Listen(call):
-                return await self.runner.run(call)
+            case Listen():
+                return await self.runner.run(effect.call)
             case Await(job_id, timeout_s):
                 return await self.waiter.wait(job_id, timeout_s)
             case _ as never:

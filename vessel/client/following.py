@@ -11,7 +11,7 @@ from vessel.client.result import Result
 from vessel.client.steps import Emit, Flow, Listen, Run
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
 from vessel.keyspace.script import Call, command, word
-from vessel.watch import BLOCK_MS, events_of, last_id, read_stream, read_streams, succeeded
+from vessel.watch import BLOCK_MS, events_of, last_id, succeeded
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def events(asking: Asking, job_id: str, *, follow: bool) -> Flow[JobEvent]:
             yield Emit(event)
         if not follow or state in TERMINAL:
             return
-        past = yield Listen(read_stream(keys.events(job_id), last))
+        past = (yield Listen({keys.events(job_id): last})).get(keys.events(job_id), [])
 
 
 def _told_by_record(asking: Asking, job_id: str) -> Flow[JobEvent]:
@@ -86,7 +86,7 @@ def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | N
             rows = yield Run(crowd.look())
             ended, look_at = crowd.sort(rows), time.monotonic() + LOOK_AGAIN_S
         else:
-            ended = crowd.heard((yield Listen(crowd.listen(_block_ms(until)))))
+            ended = crowd.heard((yield Listen(crowd.listen(), _block_ms(until))))
         for at in range(0, len(ended), READ_AT_ONCE):
             jobs: list[Job | None] = yield Run([asking.door.store.read(i) for i in ended[at : at + READ_AT_ONCE]])
             for job in jobs:
@@ -129,12 +129,12 @@ class Crowd:
             self.open[job_id] = reply == self.reply
         return self._leave(i for i, row in zip(list(self.open), rows, strict=True) if row[0] in TERMINAL)
 
-    def listen(self, block_ms: int) -> Call[dict[str, list[Event]]]:
+    def listen(self) -> dict[str, str]:
         """Listen to our own reply stream and to the events of the first open jobs of other processes."""
         foreign = islice((job_id for job_id, own in self.open.items() if not own), WINDOW)
         self._foreign = {self.asking.door.keys.events(job_id): job_id for job_id in foreign}
         names = [*self._foreign, self.reply] if len(self._foreign) < len(self.open) else list(self._foreign)
-        return read_streams({name: self.positions.get(name, "0") for name in names}, block_ms=block_ms)
+        return {name: self.positions.get(name, "0") for name in names}
 
     def heard(self, streams: Mapping[str, list[Event]]) -> list[str]:
         """Remember how far was read; return the jobs that have ended."""

@@ -372,8 +372,8 @@ class GroqClient:
         match effect:
             case Run(calls):
                 return self.runner.run_all(calls)
-            case Listen(call):
-                return self.runner.run(call)
+            case Listen():
+                return self.runner.run(effect.call)
             case Await(job_id, timeout_s):
                 return self.waiter.wait(job_id, timeout_s)
             case _ as never:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
-from typing import assert_type
+from typing import Any, assert_type
 
 from groq_vessel import (
     AsyncGroqClient,
@@ -60,7 +60,7 @@ def jobs(client: GroqClient) -> None:
     assert_type(client.stream("x", tier="power", timeout=3), TokenStream)
     assert_type(list(client.submit("x", stream=True).stream(timeout=3)), list[str])
     assert_type(client.submit_many([{"prompt": "x"}]), list[JobHandle])
-    assert_type(client.wait([handle, handle.id]), Iterator[Result | JobFailed])
+    assert_type(client.wait([handle, handle.id]), Iterator[Result[Any] | JobFailed])
     for ended in client.wait([handle]):
         if isinstance(ended, JobFailed):
             assert_type(ended.attempts, tuple[Attempt, ...])
@@ -77,7 +77,7 @@ async def coroutines(client: AsyncGroqClient) -> None:
     assert_type(await handle.result(), Result)
     assert_type([piece async for piece in client.stream("x")], list[str])
     assert_type(handle.stream(), AsyncTokenStream)
-    assert_type(client.wait([handle]), AsyncIterator[Result | JobFailed])
+    assert_type(client.wait([handle]), AsyncIterator[Result[Any] | JobFailed])
 
 
 def slips(client: GroqClient) -> None:

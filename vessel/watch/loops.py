@@ -7,7 +7,7 @@ import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
-from vessel.errors import JobNotFound, Unreachable, WaitTimeout
+from vessel.errors import ClientClosed, JobNotFound, Unreachable, WaitTimeout
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.watch.calls import BLOCK_MS, read_stream
 
@@ -30,6 +30,7 @@ class AsyncWaiter:
         self._url, self._keys, self._store, self._runner = url, keys, store, runner
         self._waiting: dict[str, asyncio.Event] = {}
         self._tail: asyncio.Task[None] | None = None
+        self._closed = False
 
     def register(self, job_id: str) -> asyncio.Event:
         """Expect a job's end; call it before the job is created with this waiter's `reply`."""
@@ -45,7 +46,7 @@ class AsyncWaiter:
             found.set()
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable."""
+        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable, ClientClosed."""
         woken = self._waiting.get(job_id)
         try:
             async with asyncio.timeout(timeout_s):
@@ -61,6 +62,7 @@ class AsyncWaiter:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(woken.wait(), LOOK_AGAIN_S)
                 self.forget(job_id, woken)
+            self._check_open()
             woken = self.register(job_id)
             job = await self._read(job_id)
             if job.terminal:
@@ -83,6 +85,7 @@ class AsyncWaiter:
                     return await self._read(job_id)
                 events = await runner.run(read_stream(self._keys.events(job_id), after))
                 after = events[-1][0] if events else after
+                self._check_open()
         finally:
             await runner.close()
 
@@ -101,7 +104,14 @@ class AsyncWaiter:
             await runner.close()
 
     async def close(self) -> None:
-        """End the tail."""
+        """Wake whoever waits, with ClientClosed, and end the tail."""
+        self._closed = True
+        for woken in self._waiting.values():
+            woken.set()
         if self._tail is not None:
             self._tail.cancel()
             await asyncio.gather(self._tail, return_exceptions=True)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed

@@ -50,7 +50,7 @@ class Result(Generic[T]):
     """A job's answer. `str(result)` is its text; its repr never shows it. Can be copied and pickled."""
 
     def __init__(
-        self, job: Job, *, max_sources: int | None = None, parsed: Any = None, repairs: Sequence[Result] = ()
+        self, job: Job, *, max_sources: int | None = None, parsed: Any = None, repairs: Sequence[Result[Any]] = ()
     ) -> None:
         """Take a job that succeeded, with its payload, and what was read out of its text."""
         self.job_id = job.id
@@ -68,7 +68,7 @@ class Result(Generic[T]):
         """Groq's response exactly as it came."""
         self.parsed: T = parsed
         """The answer as the type that was asked for by `response_model`."""
-        self.repairs: tuple[Result, ...] = tuple(repairs)
+        self.repairs: tuple[Result[Any], ...] = tuple(repairs)
         """The answers before it that did not fit `response_model`, each from a job of its own that was paid for."""
         self._max_sources = max_sources
 

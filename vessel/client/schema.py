@@ -12,6 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -121,6 +122,8 @@ def _described(wanted: Any) -> Form:
     from pydantic.errors import PydanticSchemaGenerationError  # noqa: PLC0415  the same
 
     wrapper: TypeAdapter[Any] | None = None
+    if isinstance(wanted, (FunctionType, MethodType)):  # pydantic would describe its arguments
+        raise _refused(None)
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(wanted)
         root = _root(adapter.json_schema())
@@ -128,16 +131,16 @@ def _described(wanted: Any) -> Form:
             wrapper = TypeAdapter(create_model("Answer", value=(wanted, ...)))
             root = wrapper.json_schema()
     except (PydanticUserError, PydanticSchemaGenerationError, NameError, AttributeError, RecursionError) as error:
-        raise InvalidRequest(f"response_model: {_hint(error)}", param="response_model") from None
+        raise _refused(error) from None
     schema = _plain(root)
     return Form(_name(wanted), adapter, wrapper, schema, _can_be_strict(schema), frozenset(_names(root)))
 
 
-def _hint(error: Exception) -> str:
-    if getattr(error, "code", None) == "typed-dict-version":
-        return "below Python 3.12 a TypedDict must be typing_extensions.TypedDict."
+def _refused(error: Exception | None) -> InvalidRequest:
     text = "it must be a type that JSON can hold: a pydantic model, a dataclass, a TypedDict, list[...] of one."
-    return f"{text} ({type(error).__name__})"
+    if getattr(error, "code", None) == "typed-dict-version":
+        text = "below Python 3.12 a TypedDict must be typing_extensions.TypedDict."
+    return InvalidRequest(f"response_model: {text}", param="response_model")
 
 
 def _root(whole: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from vessel.client import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vessel.jobs.model import Job
     from vessel.jobs.steps import Final
@@ -220,7 +220,7 @@ def test_what_cannot_be_a_value_is_refused(client: GroqClient, options: dict[str
 def test_calls_without_a_value_refuse_a_type(client: GroqClient) -> None:
     """Streams, code, research and lines take none."""
     refused: Any = client
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: refused.stream("x", response_model=City),
         lambda: refused.submit("x", stream=True, response_model=City),
         lambda: refused.generate_code("x", response_model=City),
@@ -228,7 +228,8 @@ def test_calls_without_a_value_refuse_a_type(client: GroqClient) -> None:
         lambda: refused.execute("x", response_model=City),
         lambda: refused.route("x", response_model=City),
         lambda: refused.submit_many([{"prompt": "x", "response_model": City}]),
-    ):
+    )
+    for call in calls:
         with pytest.raises(InvalidRequest, match="response_model"):
             call()
     assert client.jobs() == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.asking import Asked
@@ -47,16 +47,26 @@ class AsyncGroqClient(AsyncSession):
 
     # --- asking and waiting
 
-    async def query(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]
-    ) -> Result[T]:
+    @overload
+    async def query(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    async def query(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    async def query(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
         """Ask and wait for the answer; a cancelled task cancels the job."""
         timeout, rest = self._core.timeout_of(options)
         return await self._asked(core.query(prompt, rest), response_model, timeout)
 
+    @overload
     async def analyze(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]
-    ) -> Result[T]:
+        self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]
+    ) -> Result: ...
+    @overload
+    async def analyze(
+        self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]
+    ) -> Result[T]: ...
+    async def analyze(
+        self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]
+    ) -> Result[Any]:
         """Ask for a strategic analysis and wait."""
         timeout, rest = self._core.timeout_of(options)
         return await self._asked(core.analysis(prompt, rest), response_model, timeout)
@@ -98,9 +108,17 @@ class AsyncGroqClient(AsyncSession):
 
     # --- asking without waiting
 
+    @overload
     async def submit(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[SubmitOptions]
-    ) -> AsyncJobHandle[T]:
+        self, prompt: Prompt, *, response_model: None = None, **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle: ...
+    @overload
+    async def submit(
+        self, prompt: Prompt, *, response_model: type[T], **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle[T]: ...
+    async def submit(
+        self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle[Any]:
         """Enqueue and return at once."""
         ask, form = core.enqueued(prompt, options), None
         if response_model is not None:
@@ -142,13 +160,17 @@ class AsyncGroqClient(AsyncSession):
         """List jobs without payloads and attempts, newest first."""
         return await self._run(looking.jobs_of(self._core.asking, state, tier, since, limit))
 
+    @overload
+    async def result(self, job_id: str, timeout: float | None = None, *, response_model: None = None) -> Result: ...  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+    @overload
+    async def result(self, job_id: str, timeout: float | None = None, *, response_model: type[T]) -> Result[T]: ...  # noqa: ASYNC109  the job goes on, unlike a cancelled task
     async def result(
         self,
         job_id: str,
         timeout: float | None = None,  # noqa: ASYNC109  the job goes on, unlike a cancelled task
         *,
-        response_model: type[T] | None = None,
-    ) -> Result[T]:
+        response_model: Any = None,
+    ) -> Result[Any]:
         """Wait for a job's result."""
         return await self.result_by(job_id, None if response_model is None else form_of(response_model), timeout)
 

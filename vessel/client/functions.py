@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client.sync import GroqClient
 
@@ -20,12 +20,20 @@ def default_client() -> GroqClient:
     return GroqClient()
 
 
-def query(prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]) -> Result[T]:
+@overload
+def query(prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+@overload
+def query(prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+def query(prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
     """Ask and wait for the answer; see GroqClient.query."""
     return default_client().query(prompt, response_model=response_model, **options)
 
 
-def analyze(prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]) -> Result[T]:
+@overload
+def analyze(prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+@overload
+def analyze(prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+def analyze(prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
     """Ask for a strategic analysis and wait; see GroqClient.analyze."""
     return default_client().analyze(prompt, response_model=response_model, **options)
 

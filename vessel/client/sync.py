@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.asking import Asked
@@ -43,9 +43,11 @@ class GroqClient(Session):
 
     # --- asking and waiting
 
-    def query(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]
-    ) -> Result[T]:
+    @overload
+    def query(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    def query(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    def query(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
         """Ask and wait for the answer. An interrupt cancels the job.
 
         With `response_model`, a pydantic model or another type that JSON can hold, the result's `parsed` is of that
@@ -58,9 +60,11 @@ class GroqClient(Session):
         timeout, rest = self._core.timeout_of(options)
         return self._asked(core.query(prompt, rest), response_model, timeout)
 
-    def analyze(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[WaitOptions]
-    ) -> Result[T]:
+    @overload
+    def analyze(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    def analyze(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    def analyze(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
         """Ask as `query` does, for a strategic analysis unless another task type is named."""
         timeout, rest = self._core.timeout_of(options)
         return self._asked(core.analysis(prompt, rest), response_model, timeout)
@@ -108,9 +112,11 @@ class GroqClient(Session):
 
     # --- asking without waiting
 
-    def submit(
-        self, prompt: Prompt, *, response_model: type[T] | None = None, **options: Unpack[SubmitOptions]
-    ) -> JobHandle[T]:
+    @overload
+    def submit(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[SubmitOptions]) -> JobHandle: ...
+    @overload
+    def submit(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[SubmitOptions]) -> JobHandle[T]: ...
+    def submit(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[SubmitOptions]) -> JobHandle[Any]:
         """Enqueue and return at once, in the normal lane; workers need not be alive.
 
         With `stream=True` the answer is read by the handle's `stream`; without a reader for 10 s it is cancelled.
@@ -158,7 +164,11 @@ class GroqClient(Session):
         """List jobs without payloads and attempts, newest first; `since` is a time or an age such as `"2h"`."""
         return self._run(looking.jobs_of(self._core.asking, state, tier, since, limit))
 
-    def result(self, job_id: str, timeout: float | None = None, *, response_model: type[T] | None = None) -> Result[T]:
+    @overload
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: None = None) -> Result: ...
+    @overload
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: type[T]) -> Result[T]: ...
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: Any = None) -> Result[Any]:
         """Wait for a job's result; with `response_model` it is read, and repaired, as that of `query` is.
 
         Raises JobNotFound, WaitTimeout (the job goes on), JobFailed, InvalidAnswer.

@@ -100,6 +100,16 @@ def test_a_snippet_of_the_seed_runs_as_it_stands(stack: Stack, name: str, snippe
         assert any(answer["sources"] for answer in answers)
 
 
+def test_the_blocks_of_the_guide_run_one_after_the_other(stack: Stack) -> None:
+    """docs/client.md cannot lie."""
+    guide = (Path(__file__).parents[2] / "docs" / "client.md").read_text(encoding="utf-8")
+    program = "\n".join(re.findall(r"^```python\n(.*?)^```", guide, re.MULTILINE | re.DOTALL))
+    command = (sys.executable, "-W", "error", "-c", program)
+    done = subprocess.run(command, check=False, env=stack.environment(), capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Question 19" in done.stdout
+
+
 def test_every_snippet_of_the_seed_is_run() -> None:
     """None of the seed's blocks is left out."""
     assert [name for name, _ in SNIPPETS] == list(SEED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -199,6 +200,33 @@ def test_a_repair_that_fails_says_what_it_was_for(client: GroqClient, settings: 
         client.query("1", response_model=City, timeout=20)
     assert ended.value.job_id == worker.started[1]
     assert worker.started[0] in ended.value.__notes__[0]
+
+
+def test_clients_and_handles_travel(client: GroqClient, worker: FakeWorker) -> None:
+    """A pool that pickles what it runs takes them; each connects anew there."""
+    there, handle = pickle.loads(pickle.dumps((client, client.submit("1", response_model=City))))  # noqa: S301  our own
+    assert there.query("0", response_model=City, timeout=20).parsed.name == "Oradea"
+    assert handle.result(timeout=20).parsed == City(name="Oradea", people=196367)
+    assert len(worker.started) == 3
+    there.close()
+    handle._client.close()
+
+
+def test_what_a_wait_takes(client: GroqClient, worker: FakeWorker) -> None:
+    """One job needs no list around it; a time that is no number is told before anything is sent."""
+    handle = client.submit("0", tier="power")
+    assert [end.job_id for end in client.wait(handle, timeout=20)] == [handle.id]
+    assert [end.job_id for end in client.wait(handle.id, timeout=20)] == [handle.id]
+    for wrong in ("5s", float("nan"), [1]):
+        calls: tuple[Callable[[Any], object], ...] = (
+            lambda t: client.query("0", timeout=t),
+            lambda t: handle.result(timeout=t),
+            lambda t: GroqClient(settings=client._core.settings, timeout=t),
+        )
+        for call in calls:
+            with pytest.raises(InvalidRequest, match="number of seconds"):
+                call(wrong)
+    assert worker.started == [handle.id]
 
 
 @pytest.mark.parametrize(

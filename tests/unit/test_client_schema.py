@@ -224,7 +224,9 @@ def _function() -> Callable[[], int]:
     return lambda: 1
 
 
-@pytest.mark.parametrize("wanted", [_function(), Cat(kind="cat", lives=1), "Nope", 3, object(), [Cat], type])
+@pytest.mark.parametrize(
+    "wanted", [_function(), Cat(kind="cat", lives=1), "Nope", 3, object(), [Cat], type, {"type": "object"}]
+)
 def test_what_json_cannot_hold_is_refused(wanted: Any) -> None:
     """The fault is told before anything is sent."""
     with pytest.raises(InvalidRequest, match="response_model"):

@@ -181,12 +181,14 @@ class AsyncGroqClient(AsyncSession):
         async def made() -> Asked:
             return Asked(*known, existing=True)
 
-        return self._stream(made, self._core.timeout if timeout is None else timeout)
+        return self._stream(made, self._core.waits_s(timeout))
 
-    def wait(self, ids: Iterable[str | AsyncJobHandle[Any]], timeout: float | None = None) -> AsyncIterator[Ended]:
+    def wait(
+        self, ids: str | AsyncJobHandle[Any] | Iterable[str | AsyncJobHandle[Any]], timeout: float | None = None
+    ) -> AsyncIterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end."""
-        limit = self._core.timeout if timeout is None else timeout
-        every = list(ids)
+        limit = self._core.waits_s(timeout)
+        every = [ids] if isinstance(ids, (str, AsyncJobHandle)) else list(ids)
         forms = {job.id: job.form for job in every if isinstance(job, AsyncJobHandle)}
         names = [job.id if isinstance(job, AsyncJobHandle) else job for job in every]
         return self._iterate(following.endings(self._core.asking, names, self.waiter, limit, forms))
@@ -275,7 +277,7 @@ class AsyncGroqClient(AsyncSession):
 
     async def result_by(self, job_id: str, form: Form | None, timeout: float | None) -> Result[Any]:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
         """Wait for a job's result and read it by a form, as its handle does."""
-        limit = self._core.timeout if timeout is None else timeout
+        limit = self._core.waits_s(timeout)
         return await self._run(result_of(self._core.asking, job_id, form, self.waiter, limit))
 
     async def _asked(self, ask: Ask, wanted: Any, timeout: float | None) -> Result[Any]:  # noqa: ASYNC109  the job goes on, unlike a cancelled task

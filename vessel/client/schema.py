@@ -65,6 +65,11 @@ class Form:
     schema: dict[str, Any]
     strict: bool
     names: frozenset[str]
+    wanted: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as the type it was made of."""
+        return form_of, (self.wanted,)
 
     def read(self, text: str) -> Any:
         """Return the value that a text holds, a Markdown fence around it or not. Raises Unfit."""
@@ -118,8 +123,7 @@ def _cached(wanted: Any) -> Form:
 
 
 def _described(wanted: Any) -> Form:
-    from pydantic import PydanticUserError, TypeAdapter, create_model  # noqa: PLC0415  only who asks needs them
-    from pydantic.errors import PydanticSchemaGenerationError  # noqa: PLC0415  the same
+    from pydantic import TypeAdapter, create_model  # noqa: PLC0415  only who asks needs them
 
     wrapper: TypeAdapter[Any] | None = None
     if isinstance(wanted, (FunctionType, MethodType)):  # pydantic would describe its arguments
@@ -130,17 +134,17 @@ def _described(wanted: Any) -> Form:
         if root.get("type") != "object":
             wrapper = TypeAdapter(create_model("Answer", value=(wanted, ...)))
             root = wrapper.json_schema()
-    except (PydanticUserError, PydanticSchemaGenerationError, NameError, AttributeError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001  pydantic says in many ways that something is no type
         raise _refused(error) from None
     schema = _plain(root)
-    return Form(_name(wanted), adapter, wrapper, schema, _can_be_strict(schema), frozenset(_names(root)))
+    return Form(_name(wanted), adapter, wrapper, schema, _can_be_strict(schema), frozenset(_names(root)), wanted)
 
 
 def _refused(error: Exception | None) -> InvalidRequest:
     text = "it must be a type that JSON can hold: a pydantic model, a dataclass, a TypedDict, list[...] of one."
     if getattr(error, "code", None) == "typed-dict-version":
         text = "below Python 3.12 a TypedDict must be typing_extensions.TypedDict."
-    return InvalidRequest(f"response_model: {text}", param="response_model")
+    return InvalidRequest(f"response_model: {text} A JSON schema goes as response_format.", param="response_model")
 
 
 def _root(whole: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class _Opening:
 os.register_at_fork(after_in_child=_Opening.renew)
 
 
+def _remade(kind: type[Session], settings: Settings, tenant: str, timeout: float | None) -> Session:
+    return kind(settings=settings, tenant=tenant, timeout=timeout)
+
+
 class Session:
     """The connections of a client. Safe to share between threads, and to carry over a fork."""
 
@@ -80,6 +84,10 @@ class Session:
         self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
         self._session: _Session | None = None
         self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes, its settings and their secrets included; it connects anew there."""
+        return _remade, (type(self), self._core.settings, self._core.tenant, self._core.timeout)
 
     @property
     def door(self) -> Door:

@@ -50,6 +50,10 @@ async def _kept(waiter: AsyncWaiter, runner: AsyncRunner) -> AsyncGenerator[None
         await runner.close()
 
 
+def _remade(kind: type[AsyncSession], settings: Settings, tenant: str, timeout: float | None) -> AsyncSession:
+    return kind(settings=settings, tenant=tenant, timeout=timeout)
+
+
 class AsyncSession:
     """The connections of a client. Every event loop has its own."""
 
@@ -66,6 +70,10 @@ class AsyncSession:
         self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
         self._closed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes, its settings and their secrets included; it connects anew there."""
+        return _remade, (type(self), self._core.settings, self._core.tenant, self._core.timeout)
 
     @property
     def door(self) -> Door:

@@ -108,7 +108,7 @@ class GroqClient(Session):
     def stream_ask(self, ask: Ask, timeout: float | None = None) -> TokenStream:
         """Stream a request that was composed before, as by the command line."""
         asked = self._run(self._core.asking.submit(ask.streamed(), "", waits=True))
-        return self._stream(asked, self._core.timeout if timeout is None else timeout)
+        return self._stream(asked, self._core.waits_s(timeout))
 
     # --- asking without waiting
 
@@ -181,15 +181,17 @@ class GroqClient(Session):
         Raises JobNotFound when it is first asked.
         """
         known = (job.id, job.tier, job.model) if isinstance(job, JobHandle) else (job, "", "")
-        return self._stream(Asked(*known, existing=True), self._core.timeout if timeout is None else timeout)
+        return self._stream(Asked(*known, existing=True), self._core.waits_s(timeout))
 
-    def wait(self, ids: Iterable[str | JobHandle[Any]], timeout: float | None = None) -> Iterator[Ended]:
+    def wait(
+        self, ids: str | JobHandle[Any] | Iterable[str | JobHandle[Any]], timeout: float | None = None
+    ) -> Iterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end.
 
         Raises JobNotFound, and WaitTimeout once `timeout` seconds have passed.
         """
-        limit = self._core.timeout if timeout is None else timeout
-        every = list(ids)
+        limit = self._core.waits_s(timeout)
+        every = [ids] if isinstance(ids, (str, JobHandle)) else list(ids)
         forms = {job.id: job.form for job in every if isinstance(job, JobHandle)}
         names = [job.id if isinstance(job, JobHandle) else job for job in every]
         return self._iterate(following.endings(self._core.asking, names, self.waiter, limit, forms))
@@ -278,7 +280,7 @@ class GroqClient(Session):
 
     def result_by(self, job_id: str, form: Form | None, timeout: float | None) -> Result[Any]:
         """Wait for a job's result and read it by a form, as its handle does."""
-        limit = self._core.timeout if timeout is None else timeout
+        limit = self._core.waits_s(timeout)
         return self._run(result_of(self._core.asking, job_id, form, self.waiter, limit))
 
     def _asked(self, ask: Ask, wanted: Any, timeout: float | None) -> Result[Any]:

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.result import Result
-from vessel.client.steps import Emit, Flow, Listen, Run
+from vessel.client.steps import Emit, Flow, Listen, Run, Steps
+from vessel.client.structured import settled
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
 from vessel.keyspace.script import Call, command, word
 from vessel.watch import BLOCK_MS, events_of, last_id, succeeded
@@ -17,7 +18,8 @@ from vessel.wire import TERMINAL, JobState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from vessel.client.asking import Asking
+    from vessel.client.asking import Asking, Replies
+    from vessel.client.schema import Form
     from vessel.jobs.model import Job
     from vessel.watch import Event
 
@@ -28,7 +30,7 @@ READ_AT_ONCE = 32
 LOOK_AGAIN_S = 30.0
 """A wait looks at its jobs this often even if no event came, as a reply stream is trimmed."""
 
-Ended = Result | JobFailed
+Ended = Result[Any] | JobFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,18 @@ def _told_by_record(asking: Asking, job_id: str) -> Flow[JobEvent]:
         yield Emit(JobEvent(f"{at}-{number}", name, state, job.generation, at, detail))
 
 
-def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | None) -> Flow[Ended]:
-    """Give every job's result, or the JobFailed of one without, as they end. Raises JobNotFound, WaitTimeout."""
+def endings(
+    asking: Asking,
+    ids: Iterable[str],
+    replies: Replies,
+    timeout_s: float | None,
+    forms: Mapping[str, Form | None],
+) -> Flow[Ended]:
+    """Give every job's result, or the JobFailed of one without, as they end; those with a form are read by it.
+
+    Raises JobNotFound, WaitTimeout.
+    """
+    reply = replies.reply
     crowd = Crowd(asking, ids, reply)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     # The stream's end is read before the jobs are: an ending in between is then in the stream, too.
@@ -92,7 +104,7 @@ def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | N
             for job in jobs:
                 if job is None:
                     raise JobNotFound
-                yield Emit(_ended(job))
+                yield Emit((yield from _ended(asking, job, forms.get(job.id), replies, until)))
         if not crowd.open:
             return
         if until is not None and time.monotonic() >= until:
@@ -151,9 +163,11 @@ class Crowd:
         return [job_id for job_id in list(ended) if self.open.pop(job_id, None) is not None]
 
 
-def _ended(job: Job) -> Ended:
+def _ended(asking: Asking, job: Job, form: Form | None, replies: Replies, until: float | None) -> Steps[Ended]:
     try:
-        return Result(succeeded(job))
+        if form is None or job.state is not JobState.SUCCEEDED:
+            return Result(succeeded(job))
+        return (yield from settled(asking, job, form, replies, until, lasting=True))
     except JobFailed as failed:
         return failed
 

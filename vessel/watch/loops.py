@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vessel.errors import JobNotFound, WaitTimeout
+from vessel.errors import ClientClosed, JobNotFound, WaitTimeout
 from vessel.watch.calls import BLOCK_MS, Event, last_id, read_streams
 from vessel.watch.readers import Readers
 from vessel.watch.tail import Tail
@@ -59,6 +59,7 @@ class AsyncWaiter:
         self._keys, self._store, self._runner = keys, store, runner
         self._endings: dict[str, _Ending] = {}
         self._tail = Tail(url, runner, self.reply, self._replied)
+        self._closed = False
         self.readers = Readers(Tail(url, runner, keys.reply(secrets.token_hex(8))), store, runner, self)
 
     def register(self, job_id: str) -> None:
@@ -74,7 +75,7 @@ class AsyncWaiter:
             self._drop(job_id, ending)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable."""
+        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable, ClientClosed."""
         woken = asyncio.Event()
         ending, registered = self._join(job_id, woken.set)
         try:
@@ -96,6 +97,8 @@ class AsyncWaiter:
                 async with asyncio.timeout(LOOK_AGAIN_S):
                     await woken.wait()
             woken.clear()
+            if self._closed:
+                raise ClientClosed
             job = await self._read(job_id)
             if job.terminal:
                 return job
@@ -105,8 +108,6 @@ class AsyncWaiter:
         if job is None:
             raise JobNotFound
         return job
-
-    # --- being woken
 
     def join(self, job_id: str, wake: Callable[[], None]) -> bool:
         """Be woken when there is news of a job's end; then `look`, then wait, then look. `leave` ends it.
@@ -191,6 +192,9 @@ class AsyncWaiter:
                 self._tail.leave(stream, hear)
 
     async def close(self) -> None:
-        """End the tails."""
+        """Wake whoever waits, with ClientClosed, and end the tails."""
+        self._closed = True
+        for ending in list(self._endings.values()):
+            ending.tell()
         await self.readers.close()
         await self._tail.close()

@@ -168,7 +168,7 @@ async def test_a_closed_client_says_so(settings: Settings) -> None:
     async with AsyncGroqClient(settings=settings) as made:
         handle = await made.submit("hi")
         waits = [asyncio.ensure_future(handle.result()), asyncio.ensure_future(made.result(handle.id))]
-        await wait_until_async(lambda: asyncio.sleep(0, handle.id in made.waiter._waiting))
+        await wait_until_async(lambda: asyncio.sleep(0, handle.id in made.waiter._endings))
         await made.close()
     assert [type(await outcome) for outcome in map(_outcome, waits)] == [ClientClosed, ClientClosed]
     with pytest.raises(ClientClosed):

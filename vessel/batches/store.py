@@ -49,11 +49,14 @@ class NewBatch:
     metadata: dict[str, str] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
     model: str = ""
+    cap_nano: int = 0
+    """What its lines may cost together, 0 where it has no cap."""
 
     @property
     def hash(self) -> str:
         """Hash what makes two requests the same."""
-        given = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        given: list[object] = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        given += [self.cap_nano] if self.cap_nano else []
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
@@ -107,6 +110,7 @@ class BatchStore:
             "errors_id": errors,
         }
         record: list[Arg] = ["endpoint", new.endpoint, "window", new.window, "metadata", dump(new.metadata)]
+        record += ["cap_nano", new.cap_nano] if new.cap_nano else []
         record += ["model", new.model]
         chunks = [self.keys.chunk(new.file.id, n) for n in range(new.file.chunks)]
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections import deque
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,13 @@ LOOK_S = 0.5
 RATE_OVER_S = 30.0
 
 
-def submit(file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool) -> None:
+def submit(
+    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, max_cost: str | None, *, as_json: bool
+) -> None:
     """Submit a file and print the batch's id. Raises InvalidBatch with a report, InvalidRequest."""
     with GroqClient() as client:
-        handle = client.submit_batch(_source(file), window=window, metadata=_pairs(metadata), idempotency_key=key)
+        handle = client.submit_batch(_source(file), window=window, metadata=_pairs(metadata), idempotency_key=key,
+                                     max_cost_usd=max_cost)  # fmt: skip
         found = handle.progress()
     if as_json:
         emit(found.as_dict() | {"estimate": None if handle.estimate is None else estimate_document(handle.estimate)})
@@ -81,6 +85,7 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "ended": ", ".join(f"{count:,} {state}" for state, count in found.counts.items() if count) or "none",
         "tokens": f"{found.usage[0]:,} + {found.usage[1]:,}",
         "cost": usd(found.cost_usd),
+        "cap": _cap(found),
         "file": found.file,
         "created": moment(found.created_at),
         "expires": moment(found.expires_at),
@@ -90,6 +95,12 @@ def show(batch_id: str, *, as_json: bool) -> None:
     for name, value in found.metadata.items():
         say(f"{'metadata':<9}{name}={value}")
     _say_report(found)
+
+
+def _cap(found: Batch) -> str:
+    if found.max_cost_usd is None:
+        return "none"
+    return f"{usd(Decimal(found.spent_nano).scaleb(-9))} of {usd(found.max_cost_usd)} charged or reserved"
 
 
 def _say_report(found: Batch) -> None:

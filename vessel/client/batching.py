@@ -17,6 +17,7 @@ from vessel.batches.model import (
     BatchStatus,
     FileNotFound,
     StoredFile,
+    checked_cap,
     checked_metadata,
     line_job_id,
     new_batch_id,
@@ -137,6 +138,7 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
     seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
+    cap = _cap_of(asked.get("vessel"))
     try:
         file = yield from file_of(door, tenant, file_id)
     except FileNotFound:
@@ -144,9 +146,18 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch.", param="input_file_id")
     window = str(asked["completion_window"])
-    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata)
+    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata, cap_nano=cap)
     batch_id: str = yield from run(door.batches.create(new, once))
     return (yield from batch_of(door, tenant, batch_id))
+
+
+def _cap_of(asked: object) -> int:
+    if asked is None:
+        return 0
+    if not isinstance(asked, dict) or set(asked) - {"max_cost_usd"}:
+        raise InvalidRequest("vessel: of a batch it holds max_cost_usd and nothing else. Nothing was accepted.",
+                             param="vessel")  # fmt: skip
+    return checked_cap(asked.get("max_cost_usd"))
 
 
 def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:

@@ -15,8 +15,8 @@ from vessel.client.many import submit_many
 from vessel.client.result import CodeResult, Result
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
 from vessel.client.streaming import HEARTBEAT_S, AsyncTokenStream
+from vessel.client.submitting import Given, submit_batch
 from vessel.client.submitting import estimate as estimate_batch
-from vessel.client.submitting import submit_batch
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.submit import Door, redis_url
 from vessel.watch import BLOCK_MS, succeeded
@@ -25,6 +25,7 @@ from vessel.watch.tokens import follow_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from decimal import Decimal
 
     from vessel.batches.estimate import Estimate
     from vessel.batches.model import Batch
@@ -199,15 +200,15 @@ class AsyncGroqClient:
         window: str = "24h",
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> AsyncBatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
-        by line, IdempotencyConflict.
+        by line, IdempotencyConflict. `max_cost_usd` caps what all lines cost together; one that does not fit fails.
         """
-        made, estimate = await self._run(
-            submit_batch(self._core.asking, lines, window=window, metadata=metadata, key=idempotency_key)
-        )
+        given = Given(window, metadata, idempotency_key, max_cost_usd)
+        made, estimate = await self._run(submit_batch(self._core.asking, lines, given))
         return AsyncBatchHandle(self, made.id, estimate)
 
     async def estimate_batch(self, lines: Source) -> Estimate:

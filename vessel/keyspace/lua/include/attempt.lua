@@ -13,12 +13,12 @@ local function book_ledger(call, label, row)
     for i = 1, found and #found[2] or 0, 2 do
       if found[2][i] == 'row' then guess = found[2][i + 1] end
     end
-    if guess then add_sums(call.sums, call.tag_sums, entry, was, guess, '-') end
+    if guess then add_sums(call.sums, call.tag_sums, entry, was, guess, '-', true) end
     redis.call('XDEL', call.ledger, entry)
   end
   entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row,
     unpack(more))
-  add_sums(call.sums, call.tag_sums, entry, label, row, '')
+  add_sums(call.sums, call.tag_sums, entry, label, row, '', label == call.unknown)
   redis.call('HSET', call.job, field, entry .. ' ' .. label)
 end
 

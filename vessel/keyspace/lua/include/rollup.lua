@@ -1,5 +1,6 @@
 -- Sums of the ledger, kept up in the step that writes an entry: by tenant, model, tier and vessel in `sums`, by tag in
--- `tag_sums`. A field is `hour|what|tenant|...`, a count or 10^-12 USD (pico). Sweeps move hours that are over (roll.lua).
+-- `tag_sums`. A field is `hour|what|tenant|...`, a count or 10^-12 USD (pico); what begins with `u:` was booked for calls
+-- whose answer was not seen. Sweeps move the hours that are over (roll.lua).
 local HOUR_MS = 3600000
 -- Tags may be different for each call; where an hour has too many, `over` says that its tags must be counted in the ledger.
 local MOST_TAG_FIELDS = 8000
@@ -8,13 +9,13 @@ local function part(value)
   return type(value) == 'string' and (string.gsub(value, '|', ' ')) or ''
 end
 
-local function amounts(row, told, label)
-  local tokens = type(told.tokens) == 'table' and told.tokens or {}
+local function amounts(row, told, label, guessed)
+  local tokens, u = type(told.tokens) == 'table' and told.tokens or {}, guessed and 'u:' or ''
   local found = {['n:' .. label] = '1', estimated = told.estimated == true and '1' or '0'}
-  for _, name in ipairs({'input', 'cached', 'output'}) do found[name] = ms(tonumber(tokens[name]) or 0) end
+  for _, name in ipairs({'input', 'cached', 'output'}) do found[u .. name] = ms(tonumber(tokens[name]) or 0) end
   -- From the text, because a number here is exact to 15 digits only; a tag cannot look like it, since its value is quoted.
-  found.pico = pico(string.match(row, '"cost_usd":(%d+%.?%d*)') or '')
-  found.fees = pico(string.match(row, '"tool_fees_usd":(%d+%.?%d*)') or '')
+  found[u .. 'pico'] = pico(string.match(row, '"cost_usd":(%d+%.?%d*)') or '')
+  found[u .. 'fees'] = pico(string.match(row, '"tool_fees_usd":(%d+%.?%d*)') or '')
   return found
 end
 
@@ -37,12 +38,12 @@ local function add_tags(tag_sums, hour, told, found, label, sign)
   end
 end
 
--- Add an entry to the sums of its hour (sign '') or take it out of them ('-').
-local function add_sums(sums, tag_sums, entry, label, row, sign)
+-- Add an entry to the sums of its hour (sign '') or take it out of them ('-'); `guessed`: its answer was not seen.
+local function add_sums(sums, tag_sums, entry, label, row, sign, guessed)
   local is_json, told = pcall(cjson.decode, row)
   if not is_json or type(told) ~= 'table' then return end
   local hour = ms(math.floor(tonumber(string.match(entry, '^%d+')) / HOUR_MS))
-  local found = amounts(row, told, label)
+  local found = amounts(row, told, label, guessed)
   local of = table.concat({part(told.tenant), part(told.model), part(told.tier), part(told.vessel)}, '|')
   add_amounts(sums, hour, of, found, sign)
   add_tags(tag_sums, hour, told, found, label, sign)

@@ -22,6 +22,9 @@ MOST_DAYS = 3653
 """Ten years: a longer span begins later, since no sums are kept for longer."""
 
 AT_ONCE = 4 * PAGE
+TAG = "tag"
+FINE = frozenset({TAG, "hour"})
+"""What days' sums do not tell: they are read hour by hour, as long as entries are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,13 @@ def report(
     Where entries have been trimmed a span is widened to whole days (by tag: begins later); the report says which span
     it is about. One that ends before it begins is empty.
     """
-    trimmed = command("HGET", door.keys.ledger_log, "trimmed", parse=lambda raw: int(raw or 0))
-    now, availability, horizon = yield Run([clock(), door.availability(), trimmed])
-    tags = by == "tag"
-    span = _kept(_span(now, since, until), now, horizon, tags=tags)
-    figures = _of(tenant, (yield from _figures(door, span, tags=tags)))
+    marks = command("HMGET", door.keys.ledger_log, "trimmed", "first_day", parse=lambda raw: [int(n or 0) for n in raw])
+    now, availability, (trimmed, first_day) = yield Run([clock(), door.availability(), marks])
+    span = _kept(_span(now, since, until), now, trimmed, by)
+    figures = _of(tenant, (yield from sums_of(door, span, by, first_day)))
     if any(figure.what == OVER for figure in figures):
-        figures = _of(tenant, (yield from _counted(door, [span], tags=True)))
-    whole = _of(tenant, (yield from _figures(door, span, tags=False))) if tags else figures
+        figures = _of(tenant, (yield from counted(door, [span], by)))
+    whole = _of(tenant, (yield from sums_of(door, span, "", first_day))) if by == TAG else figures
     total = Sum()
     for figure in whole:  # by tag, a call with several is in several groups
         total.add(figure.what, figure.amount)
@@ -84,20 +86,22 @@ def _span(now: int, since: int | None, until: int | None) -> Span:
     return Span(max(0, start, end - MOST_DAYS * DAY_MS), end)
 
 
-def _kept(span: Span, now: int, trimmed: int, *, tags: bool) -> Span:
-    """Fit a span to what is kept: of trimmed entries the sums of whole days, and nothing by tag."""
-    if tags:
+def _kept(span: Span, now: int, trimmed: int, by: str) -> Span:
+    """Fit a span to what is kept: of trimmed entries the sums of whole days, and nothing by tag or hour."""
+    if by in FINE:
         return Span(min(span.until, max(span.since, -(-trimmed // HOUR_MS) * HOUR_MS)), span.until)
     since = span.since // DAY_MS * DAY_MS if span.since < trimmed else span.since
     ends_early = span.until <= now and span.until < trimmed
     return Span(since, -(-span.until // DAY_MS) * DAY_MS if ends_early else span.until)
 
 
-def _figures(door: Door, span: Span, *, tags: bool) -> Steps[list[Figure]]:
+def sums_of(door: Door, span: Span, by: str, first_day: int) -> Steps[list[Figure]]:
     """Read the figures of a span. A sweep that moves sums meanwhile is noticed, and they are read again."""
-    inner = span.hours
-    days = [] if tags else list(range(-(-inner.start // HOURS), inner.stop // HOURS))
-    parts = sorted({hour // HOURS for hour in inner} - set(days))
+    inner, tags = span.hours, by == TAG
+    days = [] if by in FINE else list(range(-(-inner.start // HOURS), inner.stop // HOURS))
+    parts = sorted(set(range(inner.start // HOURS, -(-inner.stop // HOURS))) - set(days)) if inner else []
+    # No day before the first one, and none at all before sums were moved the first time, has a hash.
+    days, parts = ([day for day in some if first_day and day >= first_day] for some in (days, parts))
     kind = "tags" if tags else "hours"
     hashes = [_sums(door, "tags" if tags else "sums"), *(_sums(door, kind, day) for day in parts)]
     hashes += [_sums(door, "day", day) for day in days]
@@ -112,21 +116,21 @@ def _figures(door: Door, span: Span, *, tags: bool) -> Steps[list[Figure]]:
     figures = [f for flat in by_hour for f in read_sums(flat, tags=tags) if f.hour in inner]
     for day, flat in zip(days, by_day, strict=True):
         figures += read_sums(flat, tags=False, day=day)
-    return figures + (yield from _counted(door, span.edges, tags=tags))
+    return figures + (yield from counted(door, span.edges, by))
 
 
 def _sums(door: Door, part: str, day: int | None = None) -> Call[dict[str, bytes]]:
     return command("HGETALL", door.keys.sums(part, day), parse=pairs)
 
 
-def _counted(door: Door, spans: Iterable[Span], *, tags: bool) -> Steps[list[Figure]]:
+def counted(door: Door, spans: Iterable[Span], by: str) -> Steps[list[Figure]]:
     """Read the figures of spans entry by entry."""
     found: list[Figure] = []
     for span in spans:
         after: str | None = _before(span)
         while after is not None:
             page, after = yield from _page(door, span, after)
-            found += (figure for entry in page for figure in figures_of(entry, tags=tags))
+            found += (figure for entry in page for figure in figures_of(entry, tags=by == TAG))
     return found
 
 

@@ -35,4 +35,6 @@ redis.call('PEXPIRE', hour_sums, keep_ms)
 redis.call('PEXPIRE', day_tags, keep_ms)
 redis.call('PEXPIRE', day_sums, day_keep_ms)
 if moved > 0 then redis.call('HINCRBY', log, 'rolls', 1) end
+local known = tonumber(redis.call('HGET', log, 'first_day') or day)
+redis.call('HSET', log, 'first_day', ms(math.min(known, tonumber(day))))
 return moved

@@ -1,0 +1,206 @@
+"""The sums that are kept with the ledger say what its entries say, through amendments, rolls and trimming."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.contract.world import World, charge
+from vessel.client.steps import Run, drive
+from vessel.client.usage import EVERYTHING, Span, counted, report, sums_of
+from vessel.jobs.steps import ORPHANED, UNKNOWN, Ending, Final, Start
+from vessel.maintain.accounts import Accountant
+from vessel.settings import load_settings
+from vessel.submit import Door
+from vessel.usage.sums import DAY_MS, HOUR_MS, Sum, summed
+from vessel.wire import JobState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vessel.client.steps import Effect, Steps
+    from vessel.keyspace.connect import AsyncRunner
+    from vessel.usage.report import Report
+
+pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
+MODEL = "openai/gpt-oss-20b"
+
+
+def row(cost: str = "0.0000375125", **more: Any) -> str:
+    """Write a ledger row as workers do."""
+    given = {"model": MODEL, "tokens": {"input": 300, "output": 50, "cached": 20}, "cost_usd": "@", "vessel": "groq",
+             "request_id": None, "tier": "ultra_fast", "tenant": "t"} | more  # fmt: skip
+    return json.dumps(given, separators=(",", ":")).replace('"@"', cost)
+
+
+class Books(World):
+    """A world with its door, whose ledger is read as reports do."""
+
+    def __post_init__(self) -> None:
+        """Open the door of the same keys."""
+        super().__post_init__()
+        self.door = Door(load_settings({}, namespace=self.keys.namespace))
+
+    def ask(self, steps: Steps[Any]) -> Any:
+        """Carry a verb to its end."""
+
+        def perform(effect: Effect) -> Any:
+            assert isinstance(effect, Run)
+            return self.runner.run_all(effect.calls)
+
+        return drive(steps, perform)
+
+    def report(self, **options: Any) -> Report:
+        """Report."""
+        found: Report = self.ask(report(self.door, **options))
+        return found
+
+    def called(self, booked: str, label: str = JobState.SUCCEEDED, **more: Any) -> None:
+        """Make a call that was charged."""
+        held = self.started(**more)
+        self.finish(held, (Ending(1, label, '{"status":200}', booked), Final(JobState.SUCCEEDED, valid=True)))
+
+    def agree(self) -> Sum:
+        """Compare sums with entries, by everything; returns the total."""
+        now = self.now_ms()
+        whole = Span((now // DAY_MS - 4) * DAY_MS, (now // HOUR_MS + 1) * HOUR_MS)
+        first = int(self.client.hget(self.keys.ledger_log, "first_day") or 0)
+        for by in ("model", "tier", "day", "tenant", "vessel", "hour", "tag"):
+            kept = self.ask(sums_of(self.door, whole, by, first))
+            assert summed(kept, by) == summed(self.ask(counted(self.door, [EVERYTHING], by)), by), by
+        return self.report(since=0).total
+
+
+@pytest.fixture
+def books(redis_client: Any) -> Books:
+    """Give an empty server."""
+    return Books(redis_client)
+
+
+def test_sums_are_exact_and_by_every_group(books: Books) -> None:
+    """Half nano-USD add up; a tag that looks like a cost does not count; who has no tag is counted as such."""
+    books.called(row())
+    books.called(row(tags={"team": "a", '"cost_usd":9': 'x","cost_usd":9.0'}))
+    books.called(row("12.000000000001", tenant="other", tier="power", tags={"team": "a"}))
+    total = books.agree()
+    assert total.cost_usd == Decimal("12.000075025001")
+    assert (total.calls, total.input_tokens, total.cached_tokens, total.output_tokens) == (3, 900, 60, 150)
+    by_tag = books.report(by="tag", since=0)
+    assert {name: one.calls for name, one in by_tag.groups.items() if name in {"-", "team=a"}} == {"-": 1, "team=a": 2}
+    assert by_tag.total.calls == 3
+    assert list(books.report(by="tenant", since=0, tenant="other").groups) == ["other"]
+
+
+def test_an_amended_guess_leaves_nothing_in_the_sums(books: Books) -> None:
+    """A cut call counts at its guess, and once its answer has come only at what that says."""
+    total = books.agree()
+    for label in (JobState.SUCCEEDED, ORPHANED):
+        held = books.claim(books.queued(), lapsed=True)
+        guess = row("0.5", estimated=True, tags={"team": "a"})
+        start = Start(1, '{"model":"m","tier":"t","worker":"w","worst_nano_usd":7}', guess, "t", charge(rpd=10**6), 0)
+        books.run(books.store.start(held, start))
+        books.rescue(held.job)
+        total = books.agree()
+        assert (total.unknown, total.guessed_pico_usd) == (1, 5 * 10**11)
+        if label == ORPHANED:
+            books.run(books.store.cancel(books.job(held.job.id)))
+        books.finish(held, (Ending(1, JobState.SUCCEEDED, "{}", row()), Final(JobState.SUCCEEDED, valid=True)))
+        total = books.agree()
+        assert (total.unknown, total.guessed_pico_usd, total.estimated) == (0, 0, 0)
+    assert (total.calls, total.orphaned, total.cost_usd) == (2, 1, 2 * Decimal("0.0000375125"))
+
+
+def backdated(books: Books, *hours: float) -> None:
+    """Book entries as if they had been written so many hours ago, oldest first, with the sums they would have left."""
+    now, dated = books.now_ms(), []
+    for ago in hours:
+        books.called(row(tags={"age": str(ago)}))
+        at = int(now - ago * HOUR_MS)
+        dated.append((at, books.client.xrevrange(books.keys.ledger, count=1)[0][1]))
+        for name in (books.keys.sums("sums"), books.keys.sums("tags")):
+            for field, amount in books.client.hgetall(name).items():
+                hour, _, rest = field.decode().partition("|")
+                if int(hour) >= now // HOUR_MS and ago:
+                    books.client.hdel(name, field)
+                    books.client.hincrby(name, f"{at // HOUR_MS}|{rest}", amount)
+    books.client.delete(books.keys.ledger)
+    for at, fields in dated:
+        books.client.xadd(books.keys.ledger, fields, id=f"{at}-0")
+
+
+async def test_rolled_sums_say_the_same(books: Books, runner: AsyncRunner, tmp_path: Path) -> None:
+    """Hours that are over move to their days; reports of any span agree with the entries before and after."""
+    backdated(books, 60, 47, 25, 24, 3, 1, 0)
+    before = books.agree()
+    accountant = Accountant(Door(load_settings({}, namespace=books.keys.namespace, data_dir=tmp_path)), runner)
+    await accountant.keep()
+    await accountant.keep()
+    assert books.agree() == before
+    assert before.calls == 7
+    hour = books.now_ms() // HOUR_MS
+    assert {int(f.split(b"|")[0]) for f in books.client.hkeys(books.keys.sums("sums"))} <= {hour, hour - 1}
+    now = books.now_ms()
+    for since, until in ((61, 24), (48, 2), (25, 0), (3, 1), (60.5, 46.5), (24.5, 24.2)):
+        span = Span(int(now - since * HOUR_MS), int(now - until * HOUR_MS))
+        for by in ("model", "tag"):
+            told = summed(books.ask(counted(books.door, [span], by)), by)
+            assert books.report(by=by, since=span.since, until=span.until).groups == told, (since, until, by)
+
+
+async def test_trimming_keeps_the_sums_and_what_is_not_written(
+    books: Books, runner: AsyncRunner, tmp_path: Path
+) -> None:
+    """Entries beyond retention go once the usage log has them; the days' sums stay, and a report says its span."""
+    backdated(books, 70, 30, 0)
+    settings = load_settings({}, namespace=books.keys.namespace, data_dir=tmp_path, ledger_retention=1)
+    accountant = Accountant(Door(settings), runner)
+    await accountant.keep()
+    assert len(books.ledger()) == 3
+    await accountant.write()
+    await accountant.keep()
+    assert len(books.ledger()) == 1
+    assert settings.usage_log_path.read_bytes().count(b"\n") == 3
+    now = books.now_ms()
+    found = books.report(since=now - 71 * HOUR_MS)
+    assert (found.total.calls, found.since) == (3, (now - 71 * HOUR_MS) // DAY_MS * DAY_MS)
+    tags = books.report(since=now - 71 * HOUR_MS, by="tag")
+    assert tags.since > found.since
+    assert tags.total.calls == 1
+
+
+@pytest.mark.redis("valkey")
+def test_too_many_tags_are_counted_in_the_ledger(books: Books) -> None:
+    """Where an hour has more tags than are summed the report reads entries instead, and is as exact."""
+    full = {f"{books.now_ms() // HOUR_MS}|n:x|t|filler={n}": 0 for n in range(8000)}
+    books.client.hset(books.keys.sums("tags"), mapping=full)
+    books.called(row(tags={"job": "1"}))
+    books.called(row(tags={"job": "2"}))
+    found = books.report(by="tag", since=0)
+    assert {name: one.calls for name, one in found.groups.items()} == {"job=1": 1, "job=2": 1}
+
+
+def test_a_read_while_sums_move_is_read_again(books: Books) -> None:
+    """A roll between two reads would be seen as twice or not at all; its count tells."""
+    books.called(row())
+    rolls: list[int] = []
+
+    def perform(effect: Effect) -> Any:
+        assert isinstance(effect, Run)
+        answer = books.runner.run_all(effect.calls)
+        names = [str(part) for call in effect.calls for part in call.command]
+        if books.keys.sums("sums") in names and len(rolls) < 2:
+            rolls.append(books.client.hincrby(books.keys.ledger_log, "rolls", 1))
+        return answer
+
+    assert drive(report(books.door, since=0), perform).total.calls == 1
+    assert len(rolls) == 2
+
+
+def test_nothing_was_called(books: Books) -> None:
+    """An empty ledger gives an empty report without a saving."""
+    found = books.report()
+    assert (found.groups, found.total.calls, found.saving) == ({}, 0, None)
+    assert UNKNOWN in found.as_dict()["total"]

@@ -1,4 +1,4 @@
-"""Spend caps: no interleaving of calls spends more, what never fits is refused at once, and a cap nearly used is told."""
+"""Spend caps: no interleaving of calls spends more, what never fits is refused at once, a cap nearly used is told."""
 
 from __future__ import annotations
 

@@ -64,6 +64,7 @@ def test_fees_of_tools_are_added_and_marked_as_estimated() -> None:
     row = json.loads(ending(call(), success(tool_fees_usd="0.005"), counted=True).ledger_row, parse_float=Decimal)
 
     assert row["cost_usd"] == Decimal("0.0050165")
+    assert row["tool_fees_usd"] == Decimal("0.005")
     assert row["estimated"] is True
 
 

@@ -278,7 +278,7 @@ class Batch:
     @property
     def max_cost_usd(self) -> Decimal | None:
         """Return its spend cap."""
-        return Decimal(self.cap_nano).scaleb(NANO) if self.cap_nano else None
+        return Decimal(self.cap_nano).scaleb(NANO).normalize() if self.cap_nano else None
 
     @property
     def ended(self) -> bool:

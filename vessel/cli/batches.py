@@ -100,7 +100,7 @@ def show(batch_id: str, *, as_json: bool) -> None:
 def _cap(found: Batch) -> str:
     if found.max_cost_usd is None:
         return "none"
-    return f"{usd(Decimal(found.spent_nano).scaleb(-9))} of {usd(found.max_cost_usd)} charged or reserved"
+    return f"{usd(Decimal(found.spent_nano).scaleb(-9).normalize())} of {usd(found.max_cost_usd)} charged or reserved"
 
 
 def _say_report(found: Batch) -> None:

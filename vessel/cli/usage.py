@@ -90,7 +90,9 @@ def show(wanted: Wanted, *, as_json: bool) -> None:
         now = client.runner.run(clock())
         span = _span(wanted, now)
         if wanted.entries:
-            _entries(asker.each(ledger(asker.door, Span(span[0] or 0, span[1] or now + 1))), wanted, as_json=as_json)
+            since = now - DAY_MS if span[0] is None else span[0]
+            mine = asker.each(ledger(asker.door, Span(since, span[1] or now + 1)))
+            _entries(mine, wanted, as_json=as_json)
             return
         found: Report = asker.run(report(asker.door, since=span[0], until=span[1], by=wanted.by, tenant=wanted.tenant))
         if wanted.csv is not None:
@@ -254,22 +256,26 @@ def _entries(found: Iterator[Entry], wanted: Wanted, *, as_json: bool) -> None:
 
 
 def _entry_row(entry: Entry) -> tuple[object, ...]:
-    row = read_entry(entry)
-    tokens = row["tokens"]
-    return (_utc(at_ms(entry[0])), row["outcome"], row["model"], row["tenant"], f"{tokens['input']:,}",
-            f"{tokens['output']:,}", _plain(Decimal(row["cost_usd"])), row["job_id"])  # fmt: skip
+    row = _flat(entry)
+    cost = _plain(Decimal(row["cost_usd"]))
+    named = [row.get(name) for name in ("outcome", "model", "tenant")]
+    return (_utc(at_ms(entry[0])), *named, row["input_tokens"], row["output_tokens"], cost, row.get("job_id"))
 
 
 def _entry_rows(found: Iterable[Entry]) -> Iterator[Sequence[object]]:
     yield _ENTRY
     for entry in found:
-        row = read_entry(entry)
-        tokens = row.pop("tokens")
-        at = datetime.fromtimestamp(at_ms(entry[0]) / 1000, UTC).isoformat(timespec="milliseconds")
-        row |= {f"{name}_tokens": tokens[name] for name in ("input", "cached", "output")} | {"timestamp": at}
-        row |= {"cost_usd": f"{Decimal(row['cost_usd']):f}", "estimated": bool(row.get("estimated"))}
+        row = _flat(entry)
         row["tags"] = json.dumps(row["tags"], ensure_ascii=False) if row.get("tags") else ""
         yield [row.get(name) for name in _ENTRY]
+
+
+def _flat(entry: Entry) -> dict[str, Any]:
+    row = read_entry(entry)
+    tokens = row.pop("tokens", {})
+    at = datetime.fromtimestamp(at_ms(entry[0]) / 1000, UTC).isoformat(timespec="milliseconds")
+    row |= {f"{name}_tokens": tokens.get(name, 0) for name in ("input", "cached", "output")} | {"timestamp": at}
+    return row | {"cost_usd": f"{Decimal(row.get('cost_usd') or 0):f}", "estimated": bool(row.get("estimated"))}
 
 
 def _write(output: Path, rows: Iterable[Sequence[object]]) -> None:

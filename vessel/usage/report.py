@@ -103,4 +103,6 @@ def saving(registry: Registry, availability: Availability, of: Sum) -> Saving | 
 def _serving(registry: Registry, availability: Availability, wanted: str) -> Model | None:
     found = resolve(registry, wanted, availability)
     model = registry.model(found) if found else None
-    return model if model is not None and model.priced_per is PricedPer.MILLION_TOKENS else None
+    if model is None or model.priced_per is not PricedPer.MILLION_TOKENS or model.price_estimated:
+        return None  # compound systems bill what they call, so nobody can say what these tokens cost there
+    return model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 NANO = Decimal(10) ** 9
+_COST, _FEES = "@COST@", "@FEES@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,18 @@ def attempt_row(call: Call) -> str:
     return _dump(row | ({"notes": call.notes} if call.notes else {}))
 
 
-def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, *, estimated: bool) -> str:
+def ledger_row(
+    call: Call, usage: Usage, cost: Decimal, request_id: str | None, *, estimated: bool, fees: Decimal | None = None
+) -> str:
     """Write a ledger entry as the seed's usage log has it, with ids added; the cost is an exact JSON number.
 
-    Time, entry id and outcome are added by whoever reads the ledger: Redis gives them.
+    `fees`: the part of the cost that built-in tools took. Time, entry id and outcome are added by whoever reads the
+    ledger: Redis gives them.
     """
     row: dict[str, Any] = {
         "model": call.model.served_id,
         "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens, "cached": usage.cached_tokens},
-        "cost_usd": "@COST@",
+        "cost_usd": _COST,
         "vessel": str(call.model.vessel),
         "job_id": call.job.id,
         "attempt": call.number,
@@ -66,12 +70,15 @@ def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, 
         "tier": call.tier,
         "tenant": call.job.tenant,
     }
+    if fees:
+        row["tool_fees_usd"] = _FEES
     if estimated:
         row["estimated"] = True
     tags = call.job.policy.get("tags")
     if tags:
         row["tags"] = tags
-    return _dump(row).replace('"@COST@"', format(cost, "f"), 1)
+    exact = _dump(row).replace(f'"{_COST}"', format(cost, "f"), 1)  # before tags, which may hold any text
+    return exact.replace(f'"{_FEES}"', format(fees, "f"), 1) if fees else exact
 
 
 def unknown_row(call: Call) -> str:
@@ -91,7 +98,8 @@ def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
         case Success():
             cost = cost_of(call, outcome)
             estimated = outcome.tool_fees_usd is not None or call.model.price_estimated
-            booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated)
+            fees = Decimal(outcome.tool_fees_usd or 0)
+            booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated, fees=fees)
             row = _ending_row(outcome, "", 200, counted=True, cost_nano=nano(cost))
             back = settle(call.charge, outcome.usage, nano(cost))
             return Ending(call.number, SUCCEEDED, row, booked, call.charge, back)

@@ -106,11 +106,9 @@ async def test_trimming_keeps_the_sums_and_what_is_not_written(
     assert tags.total.calls == 1
 
 
-@pytest.mark.redis("valkey")
 def test_too_many_tags_are_counted_in_the_ledger(books: Books) -> None:
     """Where an hour has more tags than are summed the report reads entries instead, and is as exact."""
-    full = {f"{books.now_ms() // HOUR_MS}|n:x|t|filler={n}": 0 for n in range(8000)}
-    books.client.hset(books.keys.sums("tags"), mapping=full)
+    books.client.hset(books.keys.sums("tags"), f"{books.now_ms() // HOUR_MS}|size||", 1000)
     books.called(row(tags={"job": "1"}))
     books.called(row(tags={"job": "2"}))
     found = books.report(by="tag", since=0)

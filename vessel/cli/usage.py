@@ -176,7 +176,7 @@ def _print(found: Report) -> None:
     columns = (found.by.upper(), "CALLS", "INPUT", "CACHED", "OUTPUT", "COST USD", "NO ANSWER SEEN")
     rows = [_row(name, one) for name, one in found.groups.items()]
     table(columns, [*rows, _row("total", found.total)], right=columns[1:])
-    if found.by == "tag" and len(found.groups) > 1:
+    if sum(one.calls for one in found.groups.values()) > found.total.calls:
         say("A call with several tags is counted under each of them, and once in the total.")
     if found.total.unknown:
         guessed = money(found.total.guessed_pico_usd)

@@ -88,14 +88,14 @@ def saving(registry: Registry, availability: Availability, of: Sum) -> Saving | 
     )
     if known.total_tokens <= 0:
         return None
-    there = [
-        (cost_usd(model, known), name, model.id)
+    there = [  # of tiers that a model serves alike, the one that was made for it
+        (cost_usd(model, known), tier.model == model.id, name, model.id)
         for name, tier in registry.tiers.items()
         if (model := _serving(registry, availability, tier.model)) is not None
     ]
     if not there:
         return None
-    dearest, name, model_id = max(there, key=lambda found: found[0])
+    dearest, _, name, model_id = max(there, key=lambda found: found[:2])
     here = Decimal(of.pico_usd - of.guessed_pico_usd - of.fees_pico_usd).scaleb(PICO)
     return Saving(name, model_id, dearest, here)
 

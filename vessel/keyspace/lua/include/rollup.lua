@@ -3,7 +3,7 @@
 -- whose answer was not seen. Sweeps move the hours that are over (roll.lua).
 local HOUR_MS = 3600000
 -- Tags may be different for each call; where an hour has too many, `over` says that its tags must be counted in the ledger.
-local MOST_TAG_FIELDS = 8000
+local MOST_TAGS = 1000
 
 local function part(value)
   return type(value) == 'string' and (string.gsub(value, '|', ' ')) or ''
@@ -29,10 +29,11 @@ local function add_tags(tag_sums, hour, told, found, label, sign)
   local tags = type(told.tags) == 'table' and next(told.tags) and told.tags or {['']=''}
   for name, value in pairs(tags) do
     local of = part(told.tenant) .. '|' .. name .. (name == '' and '' or '=' .. tostring(value))
-    if redis.call('HLEN', tag_sums) >= MOST_TAG_FIELDS
-      and redis.call('HEXISTS', tag_sums, hour .. '|n:' .. label .. '|' .. of) == 0 then
+    local size, is_new = hour .. '|size||', redis.call('HEXISTS', tag_sums, hour .. '|n:' .. label .. '|' .. of) == 0
+    if is_new and tonumber(redis.call('HGET', tag_sums, size) or 0) >= MOST_TAGS then
       redis.call('HINCRBY', tag_sums, hour .. '|over|' .. part(told.tenant) .. '|', 1)
     else
+      if is_new then redis.call('HINCRBY', tag_sums, size, 1) end
       add_amounts(tag_sums, hour, of, found, sign)
     end
   end

@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,7 +22,7 @@ from vessel.client.usage import EVERYTHING, Span, ledger, report
 from vessel.control import clock
 from vessel.errors import VesselError
 from vessel.usage.log import at_ms, render
-from vessel.usage.sums import DAY_MS, HOUR_MS, read_entry
+from vessel.usage.sums import DAY_MS, HOUR_MS, NONE, read_entry
 from vessel.wire import parse_duration_s
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def _moment(option: str, text: str | None, now: int) -> int | None:
         return None
     if text.strip().lower() in {"today", "now"}:
         return now if text.strip().lower() == "now" else now // DAY_MS * DAY_MS
+    if re.fullmatch(r"\s*\d{1,4}d\s*", text, re.ASCII):  # also more than the year that spans of jobs may have
+        return max(0, now - int(text.strip()[:-1]) * DAY_MS)
     try:
         if any(c.isalpha() for c in text.strip()[-1:]) and text.strip()[-1:] not in "zZ":
             return max(0, now - int(parse_duration_s(text.strip()) * 1000))
@@ -291,9 +294,13 @@ def _write(output: Path, rows: Iterable[Sequence[object]]) -> None:
 def _csv_line(row: Sequence[object]) -> str:
     """Write a row; a text that a spreadsheet would take for a formula, as a tag may be, begins with an apostrophe."""
     line = io.StringIO()
-    safe = (f"'{cell}" if isinstance(cell, str) and cell[:1] in _FORMULA and cell else cell for cell in row)
+    safe = (f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in row)
     csv.writer(line, lineterminator="\n").writerow(safe)
     return line.getvalue()
+
+
+def _runs(cell: str) -> bool:
+    return cell[:1] in _FORMULA and cell not in {"", NONE}
 
 
 def _write_bytes(output: Path, lines: Iterable[bytes]) -> int:

@@ -96,7 +96,9 @@ class Admission:
 
     def _too_dear(self, answer: Answer) -> str:
         """Say which cap has no room for the call, now and later, and what to do."""
-        worst, cap = (f"{Decimal(nano).scaleb(-9):f}" for nano in (self.call.charge.nano_usd, int(answer.limit)))
+        worst, cap = (
+            f"{Decimal(nano).scaleb(-9).normalize():f}" for nano in (self.call.charge.nano_usd, int(answer.limit))
+        )
         told = f"A call on {self.call.model.id} may cost up to {worst} USD, and it was not made:"
         if answer.detail == "batch":
             rest = f"its batch may cost {cap} USD (max_cost_usd), and too little of that is left. Submit these lines"

@@ -190,6 +190,12 @@ class Settings(BaseSettings):
     """Holds it, and is read again for every webhook; with it set, `VESSEL_WEBHOOK_SECRET` does not count."""
     usage_log: FilePath | None = None
     """The usage log; unset: `usage_log.jsonl` in the data directory."""
+    usage_log_max_bytes: Annotated[int, Field(ge=0)] = 100 << 20
+    """At this size the usage log is put aside, named by the time of its last line, and a new one begun; 0: never."""
+    usage_log_daily: bool = False
+    """Whether the usage log also begins anew at midnight UTC."""
+    ledger_retention: Annotated[int, Field(ge=1, le=3650)] = 90
+    """How many days Redis keeps ledger entries once they are in the usage log; the sums of days stay ten years."""
     result_ttl: Annotated[int, Field(ge=1)] = 604_800
     """How long finished jobs stay readable, in seconds."""
     log_format: Annotated[LogFormat, BeforeValidator(_lower)] | None = None
@@ -225,13 +231,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         """Read arguments only: `load_settings` reads the environment, which may be a given one."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
@@ -247,9 +250,8 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def _half_tls(settings: Settings) -> list[str]:
-    if (settings.api_tls_cert is None) == (settings.api_tls_key is None):
-        return []
-    return ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"]
+    both = (settings.api_tls_cert is None) == (settings.api_tls_key is None)
+    return [] if both else ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"]
 
 
 def _open_flower(settings: Settings) -> list[str]:

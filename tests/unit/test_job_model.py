@@ -31,6 +31,7 @@ ELSEWHERE = {
     "vessel/upstream/outcome.py": "a reason of a failure",
     "vessel/execute/job.py": "the reason of an end",
     "vessel/usage/rows.py": "how a call ended",
+    "vessel/usage/sums.py": "how a call ended",
     "vessel/watch/__init__.py": "the name of a function",
     "vessel/batches/model.py": "the statuses of a batch, which are OpenAI's",
     "vessel/batches/files.py": "the status of a batch",

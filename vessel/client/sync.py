@@ -15,12 +15,13 @@ from vessel.client.schema import form_of
 from vessel.client.session import Session
 from vessel.client.streaming import HEARTBEAT_S, TokenStream
 from vessel.client.structured import asked, result_of, shaped
+from vessel.client.submitting import Given, submit_batch
 from vessel.client.submitting import estimate as estimate_batch
-from vessel.client.submitting import submit_batch
 from vessel.submit import redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
 
     from vessel.batches.estimate import Estimate
     from vessel.batches.model import Batch
@@ -218,14 +219,15 @@ class GroqClient(Session):
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         webhook: str | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> BatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
-        by line, IdempotencyConflict.
+        by line, IdempotencyConflict. `max_cost_usd` caps what all lines cost together; one that does not fit fails.
         """
-        more = {"key": idempotency_key, "webhook": webhook}
-        made, estimate = self._run(submit_batch(self._core.asking, lines, window=window, metadata=metadata, **more))
+        given = Given(window, metadata, idempotency_key, max_cost_usd, webhook)
+        made, estimate = self._run(submit_batch(self._core.asking, lines, given))
         return BatchHandle(self, made.id, estimate)
 
     def estimate_batch(self, lines: Source) -> Estimate:

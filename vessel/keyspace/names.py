@@ -43,9 +43,7 @@ TTL_CLASSES: dict[str, KeyClass] = {
         Life.TIMED,
         "a batch, its index and lists, and a tenant's list: its window and VESSEL_RESULT_TTL",
     ),
-    "open_batches": KeyClass(
-        r"batches", Life.PERMANENT, "sorted set, one entry per open batch, by the end of its window"
-    ),
+    "open_batches": KeyClass(r"batches", Life.PERMANENT, "sorted set, one entry per open batch, by its window's end"),
     "gate": KeyClass(
         r"gate:.+", Life.TIMED, "two days: a model's buckets, what was learned, its breaker, its bookings"
     ),
@@ -57,13 +55,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "backlog": KeyClass(
         r"backlog(:.+)?", Life.PERMANENT, "set of groups, and sorted sets of jobs that have no ticket yet"
     ),
-    "maintenance": KeyClass(
-        r"maintenance", Life.PERMANENT, "one hash, a field for all or for each tier in maintenance"
-    ),
-    "budget": KeyClass(
-        r"budget:.+", Life.PERMANENT, "one hash a tenant: its caps and what is spent or reserved of them"
-    ),
+    "maintenance": KeyClass(r"maintenance", Life.PERMANENT, "one hash, a field for all or each tier in maintenance"),
+    "budget": KeyClass(r"budget:.+", Life.PERMANENT, "one hash a tenant: its caps, and what is spent or reserved"),
     "budgets": KeyClass(r"budgets", Life.PERMANENT, "set of the tenants that have a cap, `*` for all"),
+    "spend_events": KeyClass(r"budgets:events", Life.PERMANENT, "stream of caps nearly used or used, the last 1,000"),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
     "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
@@ -78,7 +73,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
     "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
-    "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
+    "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream of charged calls, trimmed to VESSEL_LEDGER_RETENTION"),
+    "ledger_log": KeyClass(r"ledger:log", Life.PERMANENT, "one hash: how far the usage log and trimming have come"),
+    "sums": KeyClass(r"ledger:(sums|tags)", Life.PERMANENT, "hash of the ledger's sums, of the last two hours or so"),
+    "day_sums": KeyClass(r"ledger:(day|hours|tags):\d+", Life.TIMED, "sums of a day; ten years, or as its entries"),
     "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
     "api_keys": KeyClass(
         r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
@@ -165,6 +163,11 @@ class Keys(WebhookNames):
     def budgets(self) -> str:
         """Name the set of the tenants that have a cap."""
         return self._key("budgets")
+
+    @property
+    def spend_events(self) -> str:
+        """Name the stream that tells of caps that are nearly or wholly used."""
+        return self._key("budgets", "events")
 
     def flows(self, group: str) -> str:
         """Name the sorted set of a group's flows by the tokens they were given."""
@@ -277,6 +280,15 @@ class Keys(WebhookNames):
         return self._key("ledger")
 
     @property
+    def ledger_log(self) -> str:
+        """Name the hash that tells how far the usage log has been written and the ledger trimmed."""
+        return self._key("ledger", "log")
+
+    def sums(self, part: str = "sums", day: int | None = None) -> str:
+        """Name a hash of sums: `sums` or `tags` of the last hours, or of a UTC day its `day`, `hours` or `tags`."""
+        return self._key("ledger", part) if day is None else self._key("ledger", part, str(day))
+
+    @property
     def models(self) -> str:
         """Name the hash with the upstream's model list and the models seen gone."""
         return self._key("models")
@@ -324,10 +336,13 @@ class JobKeys:
     parked: str
     deadlines: str
     ledger: str
+    sums: str
+    tag_sums: str
     backlog: str
     flows: str
     groups: str
     batch: str
+    batch_calls: str
     lines_out: str
     lines_err: str
     lines_open: str
@@ -350,6 +365,7 @@ class GateKeys:
     maintenance: str
     budget: str
     whole: str
+    spend_events: str
 
 
 FAILOVER_ORG = "@openai"
@@ -375,6 +391,7 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
         maintenance=maintenance,
         budget=keys.budget(tenant),
         whole=keys.budget("*"),
+        spend_events=keys.spend_events,
     )
 
 
@@ -398,10 +415,13 @@ def job_keys(  # noqa: PLR0913  one name for each key
         parked=keys.parked,
         deadlines=keys.deadlines,
         ledger=keys.ledger,
+        sums=keys.sums("sums"),
+        tag_sums=keys.sums("tags"),
         backlog=keys.backlog(group, flow),
         flows=keys.flows(group),
         groups=keys.groups,
         batch=keys.batch(batch or "none"),
+        batch_calls=keys.batch(batch or "none", "calls"),
         lines_out=keys.batch(batch or "none", "out"),
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),

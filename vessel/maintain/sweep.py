@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
 from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
@@ -16,7 +17,6 @@ from vessel.maintain.reconcile import Reconciler
 from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
-from vessel.usage.log import UsageLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +36,7 @@ USAGE_LOG_LEASE_S = 5.0
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
+ACCOUNTS_EVERY_S = 30.0
 PRUNE_AT_ONCE = 500
 
 log = get_logger(__name__)
@@ -57,7 +58,7 @@ class Sweeper:
         self.batches = BatchKeeper(door, runner, worker)
         self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
-        self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
+        self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
         self._doubted = False
 
@@ -158,8 +159,9 @@ class Sweeper:
 
     async def _write_usage(self) -> None:
         if await self._holds("usage_log", USAGE_LOG_LEASE_S):
-            while await self.usage_log.follow(self.runner):
-                pass
+            await self.accountant.write()
+            if self._due("accounts", ACCOUNTS_EVERY_S):
+                await self.accountant.keep()
 
     async def _refresh_models(self) -> None:
         """Let one process ask now and then what the key may call, for all; at once where a model is doubted."""

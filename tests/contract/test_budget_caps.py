@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings, strategies
 from tests.contract.world import HOUR_MS, World, charge, cut
 from vessel.batches.model import StoredFile, checked_cap
 from vessel.batches.store import NewBatch
-from vessel.client.batching import _cap_of
+from vessel.client.batching import _policy
 from vessel.control import set_budget
 from vessel.errors import InvalidRequest
 from vessel.gate.limiter import GiveBack
@@ -176,13 +176,14 @@ def test_a_batch_cap_is_an_amount(given_cap: object) -> None:
 
 
 def test_rest_takes_a_cap_beside_groqs_fields() -> None:
-    """`vessel` of a batch holds the cap and nothing else."""
-    assert [_cap_of(given_cap) for given_cap in (None, {}, {"max_cost_usd": None}, {"max_cost_usd": 0.5})] == [
+    """`vessel` of a batch holds the cap, and a webhook, and nothing else."""
+    door = Door(load_settings())
+    assert [_policy(door, given_cap)[1] for given_cap in (None, {}, {"max_cost_usd": None}, {"max_cost_usd": 0.5})] == [
         0, 0, 0, NANO // 2]  # fmt: skip
     wrongs: list[object] = [5, [], "x", {"max_cost": 1}, {"max_cost_usd": 0}, {"max_cost_usd": {}}]
     for wrong in wrongs:
         with pytest.raises(InvalidRequest, match="Nothing was accepted"):
-            _cap_of(wrong)
+            _policy(door, wrong)
 
 
 def test_a_cap_makes_another_batch() -> None:

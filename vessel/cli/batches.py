@@ -32,7 +32,7 @@ RATE_OVER_S = 30.0
 def submit(
     file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool, **policy: str | None
 ) -> None:
-    """Submit a file and print the batch's id; `policy` is webhook and max_cost_usd. Raises InvalidBatch, InvalidRequest."""
+    """Submit a file and print the batch's id; `policy`: webhook, max_cost_usd. Raises InvalidBatch, InvalidRequest."""
     with GroqClient() as client:
         more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, **policy}
         handle = client.submit_batch(_source(file), window=window, **more)

@@ -188,8 +188,8 @@ def _policy(door: Door, given: object) -> tuple[str, int]:
         raise InvalidRequest("vessel: it must be an object. Nothing was accepted.", param="vessel")
     if given.keys() - {"webhook", "max_cost_usd"}:
         raise InvalidRequest(
-            "vessel: of a batch it holds `webhook` and `max_cost_usd` only; the rest is said in each line's own `vessel`. "
-            "Nothing was accepted.",
+            "vessel: of a batch it holds `webhook` and `max_cost_usd` only; the rest is said in each line's own "
+            "`vessel`. Nothing was accepted.",
             param="vessel",
         )
     return door.webhook(given.get("webhook")), checked_cap(given.get("max_cost_usd"))

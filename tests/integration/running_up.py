@@ -88,7 +88,7 @@ class Up:
         """Start it; `await_event` says when it is ready."""
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()))
+        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), VESSEL_MCP_PORT=str(free_port()))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(

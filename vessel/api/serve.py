@@ -25,6 +25,8 @@ from vessel.submit import redis_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastapi import FastAPI
+
     from vessel.settings import Settings
 
 BACKLOG = 2048
@@ -82,7 +84,9 @@ def check(settings: Settings) -> None:
     )
 
 
-def serve(settings: Settings, started: Callable[[str], None]) -> signal.Signals:
+def serve(
+    settings: Settings, started: Callable[[str], None], make: Callable[[Settings], FastAPI] = create_app
+) -> signal.Signals:
     """Serve until SIGTERM or SIGINT and return which it was; `started` is told the address once it listens.
 
     Raises what `check` does, and Unreachable when the address is taken.
@@ -90,7 +94,7 @@ def serve(settings: Settings, started: Callable[[str], None]) -> signal.Signals:
     check(settings)
     _raise_open_files()
     with contextlib.closing(_listen(settings.api_host, settings.api_port)) as listening:
-        app = create_app(settings)
+        app = make(settings)
         secure = settings.api_tls_cert is not None
         config = uvicorn.Config(
             app,

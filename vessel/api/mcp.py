@@ -24,13 +24,17 @@ from vessel.api.usage import usage
 from vessel.settings import LOOPBACK
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.types import Receive, Scope, Send
 
     from vessel.api.session import Session
     from vessel.mcp.http import Http
+    from vessel.mcp.server import VesselServer
+    from vessel.mcp.surveying import Sums
     from vessel.settings import Settings
+
+    Make = Callable[[Settings, Sums], VesselServer]
 
 PATHS = ("/mcp", "/mcp/")
 
@@ -38,9 +42,10 @@ PATHS = ("/mcp", "/mcp/")
 class McpFace:
     """The ASGI application of `/mcp`. The SDK is loaded with the first request: it is a third of an API's memory."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Start nothing yet."""
-        self._settings, self._http, self._starting = settings, cast("Http | None", None), asyncio.Lock()
+    def __init__(self, settings: Settings, make: Make | None = None) -> None:
+        """Start nothing yet; `make` makes another server than Vessel's."""
+        self._settings, self._make = settings, make
+        self._http, self._starting = cast("Http | None", None), asyncio.Lock()
         self._names = LOCAL_NAMES | set(LOOPBACK) | set(filter(None, settings.api_hosts.lower().split(",")))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,7 +76,8 @@ class McpFace:
         async with self._starting:
             if self._http is None:
                 served, http = await asyncio.to_thread(_load)
-                self._http = http.Http(served.make_server(self._settings, sums_of(session)), session.closing)
+                make: Make = self._make or served.make_server
+                self._http = http.Http(make(self._settings, sums_of(session)), session.closing)
                 await self._http.start()
         return self._http
 
@@ -92,7 +98,7 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def sums_of(session: Session) -> Any:
+def sums_of(session: Session) -> Sums:
     """Give the sums of the ledger as `/v1/usage` does."""
 
     async def sums(tenant: str, since: str | None, until: str | None, by: str) -> dict[str, Any]:
@@ -107,9 +113,9 @@ def mount(app: FastAPI, face: McpFace) -> None:
     app.router.routes.extend(Route(path, endpoint=face, include_in_schema=False) for path in PATHS)
 
 
-def create_mcp_app(settings: Settings) -> FastAPI:
+def create_mcp_app(settings: Settings, make: Make | None = None) -> FastAPI:
     """Make an application that serves MCP alone, with `/health` and `/ready`. It raises NoRedis when it starts."""
-    face = McpFace(settings)
+    face = McpFace(settings, make)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -156,6 +156,8 @@ class Task:
     updated_at: str
     ttl_ms: int | None = None
     answer: Answer | None = None
+    error: str = ""
+    """Why it is `failed`, which is a fault of the protocol's; work that failed is `completed` with an error answer."""
 
     @property
     def ended(self) -> bool:

@@ -80,6 +80,8 @@ class TaskService:
         if task.state == "completed" and task.answer is not None:
             result = _result(task.answer)
             shape["result"] = {"resultType": "complete", **result}
+        if task.state == "failed":
+            shape["error"] = {"code": types.INTERNAL_ERROR, "message": task.error}
         return shape
 
     async def _update(self, context: Context, params: TaskUpdate) -> dict[str, Any]:

@@ -283,6 +283,8 @@ TOOLS = (
     _tool("test_error_handling", _refuses),
     _tool("test_tool_with_progress", _progresses),
     _tool("test_tool_with_logging", _logs),
+    _tool("test_logging_tool", _logs),
+    _tool("test_streaming_elicitation", _progresses),
     _tool("test_sampling", _samples, Prompted),
     _tool("test_elicitation", _elicits(_form(username={"type": "string"}, email={"type": "string"})), Prompted),
     _tool("test_elicitation_sep1034_defaults", _elicits(DEFAULTS), Prompted),
@@ -292,6 +294,7 @@ TOOLS = (
     _tool("json_schema_2020_12_tool", _said(PLAIN), schema=SCHEMA_2020),
     _tool("greet", _greet, Greet),
     _tool("slow_compute", _task(_slow), Slow, starts_task=True),
+    _tool("confirm_delete", _task(_slow), Slow, starts_task=True),
     _tool("failing_job", _task(_failing), starts_task=True),
     _tool("protocol_error_job", _task(_broken), starts_task=True),
 )

@@ -70,6 +70,8 @@ class Http:
         # The SDK lets only the credential that opened a session use it.
         token = AccessToken(token="", client_id=visitor.tenant, scopes=[])
         inner = {**scope, "user": AuthenticatedUser(token), "vessel.visitor": replace(visitor, gone=gone)}
+        # RFC 9110 5.5: white space around a value is none of it; uvicorn's httptools leaves that behind it.
+        inner["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         await self._manager.handle_request(inner, watched, send)
 
     async def _or_closing(self, receive: Receive) -> Message:

@@ -114,6 +114,7 @@ class TaskService:
 
     async def _found(self, context: Context, task_id: str) -> Task:
         """Read a task of the caller's. Raises MCPError for unknown and foreign ones alike."""
+        _check_header(context, task_id)
         return await self._guarded(self._tasks.get(self._call(context), task_id))
 
     def _call(self, context: Context) -> Call:
@@ -164,6 +165,15 @@ def _knows(context: Context, params: types.CallToolRequestParams) -> bool:
 def _modern(context: Context) -> None:
     if context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         raise MCPError(types.METHOD_NOT_FOUND, "Method not found", context.method)
+
+
+def _check_header(context: Context, task_id: str) -> None:
+    """Make sure that the routing header over HTTP names the same task (SEP-2663); the SDK knows those of its own."""
+    request = context.request
+    if context.protocol_version in MODERN_PROTOCOL_VERSIONS and request is not None:
+        named = [value.strip() for value in request.headers.getlist("mcp-name")]
+        if named != [task_id]:
+            raise MCPError(types.HEADER_MISMATCH, "The Mcp-Name header must be there once, and name the task.")
 
 
 def _legacy(context: Context, method: str) -> None:

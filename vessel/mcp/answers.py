@@ -69,7 +69,7 @@ class SourcedGiven(AnswerGiven):
 
 
 class JobAccepted(Given):
-    """A job that is safely queued."""
+    """A job that is safely queued; as the result of a task, the ended job with all that get_job tells."""
 
     job_id: str
     state: str
@@ -107,11 +107,11 @@ class CancelledGiven(Given):
 
 
 class BatchAccepted(Given):
-    """A batch that is safely stored."""
+    """A batch that is safely stored; as the result of a task, the ended batch with all that get_batch tells."""
 
     batch_id: str
     status: str
-    lines: int
+    total: Annotated[int, Field(description="How many lines it has.")]
     estimate: Annotated[dict[str, Any] | None, Field(description="What it will take and cost.")]
 
 

@@ -71,6 +71,8 @@ class Answer:
     document: Mapping[str, Any] | None = None
     content: Sequence[ContentBlock] = ()
     is_error: bool = False
+    meta: Mapping[str, Any] | None = None
+    """Facts for programs that have no place in the document's schema."""
 
     @property
     def blocks(self) -> list[ContentBlock]:

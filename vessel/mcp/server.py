@@ -250,17 +250,18 @@ def refused(error: VesselError) -> Answer:
         words += f"\n{len(error.attempts)} attempts were made; get_job with job_id {error.job_id} tells each of them."
     elif (job_id := getattr(error, "job_id", None)) is not None:
         about["job_id"] = job_id
-    return Answer({ERROR_META: about}, [text(words)], is_error=True)
+    return Answer(None, [text(words)], is_error=True, meta={ERROR_META: about})
 
 
 def result_of(answer: Answer) -> types.CallToolResult:
-    """Write an answer as the protocol does; an error's facts go beside it, as they have no place in its schema."""
-    if answer.is_error:
-        return types.CallToolResult(
-            content=answer.blocks, is_error=True, _meta=dict(answer.document) if answer.document else None
-        )
-    document = None if answer.document is None else dict(answer.document)
-    return types.CallToolResult(content=answer.blocks, structured_content=document)
+    """Write an answer as the protocol does; an error has no document, as it would not be of the tool's schema."""
+    document = None if answer.document is None or answer.is_error else dict(answer.document)
+    return types.CallToolResult(
+        content=answer.blocks,
+        structured_content=document,
+        is_error=answer.is_error,
+        _meta=None if answer.meta is None else dict(answer.meta),
+    )
 
 
 def not_found(uri: str, why: str) -> MCPError:

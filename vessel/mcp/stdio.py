@@ -93,8 +93,10 @@ async def serve_stdio(server: VesselServer) -> signal.Signals | None:
 
 
 async def _serve(server: VesselServer) -> None:
-    # A file can only be read by a thread, and ends by itself.
-    lines = None if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode) else Lines()
+    # Files and /dev/null cannot be waited for; a thread reads them, and they end by themselves.
+    kind = os.fstat(sys.stdin.fileno()).st_mode
+    waitable = stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind) or sys.stdin.isatty()
+    lines = Lines() if waitable else None
     async with stdio_server(stdin=cast("Any", lines)) as (reading, writing):
         if lines is not None:
             lines.writing = writing

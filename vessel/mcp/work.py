@@ -74,13 +74,16 @@ class Work:
         answer = None
         if batch.ended:
             told = await get_batch(call, GetBatch(batch_id=batch_id, part="results", limit=100))
-            answer = Answer(told.document, told.content, is_error=batch.status is BatchStatus.FAILED)
+            # Clients check the end of a task against the schema of the tool that began it.
+            document = {**(told.document or {}), "batch_id": batch_id, "total": batch.total, "estimate": None}
+            answer = Answer(document, is_error=batch.status is BatchStatus.FAILED)
         return _batch_task(call, batch, answer)
 
 
 async def _ended_job(call: Call, job: Job) -> Answer:
     if job.state is JobState.SUCCEEDED:
-        return await job_answer(call, job.id, DEFAULT_CHARS)
+        answer = await job_answer(call, job.id, DEFAULT_CHARS)
+        return Answer({**(answer.document or {}), "job_id": job.id, "existing": True}, answer.content)
     words = f"Job {job.id} {job.state} ({job.reason}): {job.message or 'no attempt gave an answer'}"
     return Answer(None, [text(f"{words}. get_job tells every attempt.")], is_error=True)
 

@@ -107,7 +107,7 @@ async def submit_batch(call: Call, asked: SubmitBatch) -> Answer:
         source, window=asked.window, metadata=asked.metadata, idempotency_key=asked.idempotency_key
     )
     batch = await handle.progress()
-    return Answer({"batch_id": batch.id, "status": str(batch.status), "lines": batch.total,
+    return Answer({"batch_id": batch.id, "status": str(batch.status), "total": batch.total,
                    "estimate": _estimate(handle.estimate)})  # fmt: skip
 
 

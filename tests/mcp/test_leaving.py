@@ -63,11 +63,12 @@ async def test_a_cancelled_call_cancels_its_job(held: Standing, mode: str, tool:
     """What holds the job is told as progress before; other calls of the connection go on."""
     told: list[str] = []
 
-    async def progress(_done: float, _total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        del progress, total
         told.append(message or "")
 
     async with held.client(held.mcp_url, mode=mode) as client:
-        call = asyncio.ensure_future(client.call_tool(tool, arguments, progress_callback=progress))
+        call = asyncio.ensure_future(client.call_tool(tool, arguments, progress_callback=hear))
         await wait_until_async(lambda: _true(any("maintenance" in words for words in told)))
         assert len(held.open_jobs()) == 1
         call.cancel()
@@ -97,7 +98,7 @@ async def test_a_dropped_connection_cancels_the_jobs_of_its_calls(held: Standing
 
 
 async def test_a_dropped_connection_of_a_session_does_the_same(held: Standing) -> None:
-    """The protocol before, where it could be heard otherwise: its answer would be lost, as none is kept to be resent."""
+    """The protocol before: no answer is kept to be sent again, so that of a lost stream is lost."""
     async with httpx.AsyncClient(timeout=30) as http:
         opened = await http.post(held.mcp_url, json=INITIALIZE, headers=HEADERS)
         more = HEADERS | {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": "2025-11-25"}

@@ -55,13 +55,14 @@ async def test_everything_is_there_and_answers(standing: Standing, transport: st
             assert tool.output_schema
             assert tool.annotations is not None
             assert tool.annotations.read_only_hint is (tool.name in READ_ONLY)
-        for name, arguments in {
+        asked: dict[str, dict[str, Any]] = {
             "query": {"prompt": "a word"},
             "analyze": {"prompt": "a market"},
             "generate_code": {"prompt": "a sum", "language": "python"},
             "research": {"query": "the news", "max_results": 2},
             "execute": {"task": "a sum", "code": "print(1)"},
-        }.items():
+        }
+        for name, arguments in asked.items():
             answer = await called(client, name, **arguments)
             assert answer["text"]
             assert answer["job_id"].startswith("job_")
@@ -118,7 +119,7 @@ async def test_fifty_calls_at_once_over_one_server(standing: Standing) -> None:
     assert standing.open_jobs() == []
 
 
-BAD = [
+BAD: list[tuple[str, dict[str, Any], str]] = [
     ("query", {}, "prompt: Field required"),
     ("query", {"prompt": "x", "promt": "y"}, "promt: there is no such argument. There are: model, tier"),
     ("query", {"prompt": ["x"]}, "prompt: Input should be a valid string"),
@@ -170,7 +171,7 @@ async def test_a_long_answer_is_read_in_parts(standing: Standing) -> None:
         told = first.structured_content
         assert told["truncated"]
         assert f"get_job with job_id {told['job_id']} and offset 100" in first.content[0].text  # type: ignore[union-attr]  # a text
-        whole = told["text"]
+        whole, part = told["text"], told
         while len(whole) < told["text_length"]:
             part = await called(client, "get_job", job_id=told["job_id"], offset=len(whole), max_chars=100)
             whole += part["text"]

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from tests.mcp.standing import Standing
 
+NPM = shutil.which("npm") or ""
 pytestmark = [
     pytest.mark.system,
     pytest.mark.timeout(600),
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed"),
+    pytest.mark.skipif(not NPM, reason="npm is not installed"),
 ]
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("node@24", "@modelcontextprotocol/inspector@2.12.0", "@modelcontextprotocol/conformance@0.2.0-alpha.12")
@@ -40,7 +41,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the packages; gives the folder."""
     folder = Path(os.environ.get("VESSEL_TEST_NPM") or tmp_path_factory.mktemp("npm"))
     if not (folder / "node_modules").exists():
-        subprocess.run(["npm", "install", "--no-audit", "--no-fund", *PACKAGES], cwd=folder, check=True, timeout=500)
+        subprocess.run([NPM, "install", "--no-audit", "--no-fund", *PACKAGES], cwd=folder, check=True, timeout=500)
     return folder
 
 
@@ -49,7 +50,8 @@ def run(node: Path, *command: str, **env: str) -> subprocess.CompletedProcess[st
     path = f"{node}/node_modules/node/bin:{os.environ['PATH']}"
     first, *rest = command
     return subprocess.run(
-        ["node", str(node / "node_modules/.bin" / first), *rest], env=os.environ | {"PATH": path, "NO_COLOR": "1"} | env,
+        [f"{node}/node_modules/node/bin/node", f"{node}/node_modules/.bin/{first}", *rest],
+        env=os.environ | {"PATH": path, "NO_COLOR": "1"} | env,
         capture_output=True, text=True, timeout=500, check=False, cwd=node,
     )  # fmt: skip
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli.faults import INTERRUPTED, BadUse
-from vessel.cli.output import emit, say
+from vessel.cli.output import emit, note, say
 from vessel.cli.preflight import check_redis
 from vessel.observe.logs import configure_logs
 from vessel.settings import load_settings
@@ -27,6 +29,8 @@ def serve_mcp(*, http: bool, host: str | None, port: int | None, as_json: bool) 
     settings = load_settings(api_host=host, mcp_port=port)
     check_redis(redis_url(settings))
     configure_logs("json" if as_json else settings.log_format, settings.log_level)
+    # The SDK tells of every session, with its id, which opens it.
+    logging.getLogger("mcp").setLevel(logging.WARNING)
     return _over_http(settings, as_json=as_json) if http else _over_stdio(settings)
 
 
@@ -40,7 +44,8 @@ def _over_http(settings: Settings, *, as_json: bool) -> int:
         else:
             say(f"Vessel's MCP server on {url}/mcp (streamable HTTP)")
 
-    asked = serve(settings.model_copy(update={"api_port": settings.mcp_port}), started, create_mcp_app)
+    asked = serve(settings.model_copy(update={"api_port": settings.mcp_port}), started, create_mcp_app,
+                  "VESSEL_MCP_PORT")  # fmt: skip
     if as_json:
         emit({"event": "stopped", "signal": asked.name})
     return INTERRUPTED if asked is signal.SIGINT else 0
@@ -48,6 +53,10 @@ def _over_http(settings: Settings, *, as_json: bool) -> int:
 
 def _over_stdio(settings: Settings) -> int:
     """Say nothing on standard output but the protocol."""
+    if sys.stdin.isatty():
+        note(
+            "MCP is spoken on standard input and output: a host starts this command. docs/mcp.md shows how; Ctrl-C ends."
+        )
     from vessel.mcp.stdio import serve_stdio
     from vessel.mcp.vessel import make_server
 

@@ -75,16 +75,15 @@ class Wishes(Taken):
         | None
     ) = None
 
-    def options(self, *without: str) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Return what was given as keyword arguments of the client."""
         given = self.model_dump(exclude_none=True)
-        return {name: value for name, value in given.items() if name in _WISHES and name not in without}
+        return {name: value for name, value in given.items() if name in _WISHES}
 
 
 class Running(Wishes):
     """The same, and what happens while the job waits."""
 
-    priority: Annotated[Priority, Field(description="The lane that the job waits in.")] | None = None
     deadline: Annotated[Duration, Field(description="Expire the job after this: seconds, or 90s, 15m, 2h.")] | None = (
         None
     )
@@ -101,7 +100,6 @@ class Running(Wishes):
         ]
         | None
     ) = None
-    max_attempts: Annotated[int, Field(ge=1, le=20, description="At most so many calls upstream.")] | None = None
     tags: (
         Annotated[
             dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
@@ -121,9 +119,6 @@ class Running(Wishes):
         ]
         | None
     ) = None
-
-
-_WISHES = frozenset(Running.model_fields)
 
 
 class Waiting(Running):
@@ -182,6 +177,8 @@ class SubmitJob(Running):
     """Arguments of submit_job."""
 
     prompt: PromptText
+    priority: Annotated[Priority, Field(description="The lane that the job waits in.")] | None = None
+    max_attempts: Annotated[int, Field(ge=1, le=20, description="At most so many calls upstream.")] | None = None
 
 
 class GetJob(Taken):
@@ -300,3 +297,6 @@ class UsageOf(Taken):
     ) = None
     until: Annotated[str, Field(max_length=64, description="The same; now without it.")] | None = None
     by: Annotated[Literal["model", "tier", "day", "tag", "vessel"], Field(description="What to group by.")] = "model"
+
+
+_WISHES = frozenset(Running.model_fields) | {"priority", "max_attempts"}

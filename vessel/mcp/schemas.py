@@ -13,14 +13,19 @@ if TYPE_CHECKING:
 
 _WORDS = frozenset({"properties", "$defs"})
 """Keywords whose keys are names of the caller's, not keywords."""
+_SAYS_NOTHING = (("default", None), ("additionalProperties", True))
 LONGEST_NAME = 64
 
 
 def input_schema(model: type[BaseModel], registry: Registry | None = None) -> dict[str, Any]:
     """Describe what a tool takes; a property `tier` lists the registry's tiers."""
     raw = model.model_json_schema()
+    raw.pop("description", None)
     found = _plain(raw, raw.pop("$defs", {}))
-    tier = found.get("properties", {}).get("tier")
+    properties = found.get("properties", {})
+    needed = found.get("required", [])
+    found["properties"] = {name: properties[name] for name in [*needed, *(n for n in properties if n not in needed)]}
+    tier = properties.get("tier")
     if tier is not None and registry is not None:
         tier["enum"] = list(registry.tiers)
         tier.pop("maxLength", None)
@@ -30,6 +35,7 @@ def input_schema(model: type[BaseModel], registry: Registry | None = None) -> di
 def output_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Describe what a tool gives."""
     raw = model.model_json_schema(mode="serialization")
+    raw.pop("description", None)
     definitions = raw.pop("$defs", {})
     return {"type": "object", **_plain(raw, definitions, nullable=True)}
 
@@ -52,7 +58,7 @@ def _plain(node: Any, definitions: Mapping[str, Any], *, nullable: bool = False,
     return {
         key: _plain(value, definitions, nullable=nullable, names=not names and key in _WORDS)
         for key, value in node.items()
-        if names or (key != "title" and (key, value) != ("default", None))
+        if names or not (key == "title" or (key, value) in _SAYS_NOTHING)
     }
 
 

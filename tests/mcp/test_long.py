@@ -20,7 +20,9 @@ LINES = 170
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Standing]:
     """Serve under the limits of the free plan."""
-    with Standing(tmp_path, VESSEL_GROQ_PLAN="free") as stack:
+    standing = Standing(tmp_path, VESSEL_GROQ_PLAN="free")
+    standing.simulator_args = (*standing.simulator_args, "--plan", "free")
+    with standing as stack:
         stack.start_worker()
         stack.mcp_url = stack.start_mcp()
         yield stack

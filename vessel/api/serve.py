@@ -92,8 +92,8 @@ def serve(
 ) -> signal.Signals:
     """Serve until SIGTERM or SIGINT and return which it was; `started` is told the address once it listens.
 
-    `make` makes what is served, `setting` names where its port is set. Raises what `check` does, and Unreachable when the
-    address is taken.
+    `make` makes what is served, `setting` names where its port is set. Raises what `check` does, and Unreachable when
+    the address is taken.
     """
     check(settings)
     _raise_open_files()

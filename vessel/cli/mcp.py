@@ -54,9 +54,7 @@ def _over_http(settings: Settings, *, as_json: bool) -> int:
 def _over_stdio(settings: Settings) -> int:
     """Say nothing on standard output but the protocol."""
     if sys.stdin.isatty():
-        note(
-            "MCP is spoken on standard input and output: a host starts this command. docs/mcp.md shows how; Ctrl-C ends."
-        )
+        note("MCP is spoken on standard input and output: a host starts this command. docs/mcp.md shows how.")
     from vessel.mcp.stdio import serve_stdio
     from vessel.mcp.vessel import make_server
 

@@ -39,6 +39,7 @@ async def test_without_a_key_nothing_is_said(keyed: tuple[str, dict[str, str]]) 
             for more in ({}, {"authorization": "Bearer vsl_0123456789abcdef_wrong"}):
                 answer = await http.post(url, json=body, headers=sent | more)
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+                assert "vessel keys create" in answer.json()["error"]["message"]
 
 
 async def test_tenants_do_not_see_each_other(standing: Standing, keyed: tuple[str, dict[str, str]]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import ipaddress
+import json
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -21,6 +23,7 @@ from vessel.api.guard import LOCAL_NAMES, Guard
 from vessel.api.keys import KeyFile
 from vessel.api.session import open_session
 from vessel.api.usage import usage
+from vessel.errors import VesselError
 from vessel.settings import LOOPBACK
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
     Make = Callable[[Settings, Sums], VesselServer]
 
 PATHS = ("/mcp", "/mcp/")
+INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
+SERVER_FAULT = 500
 
 
 class McpFace:
@@ -49,11 +54,15 @@ class McpFace:
         self._names = LOCAL_NAMES | set(LOOPBACK) | set(filter(None, settings.api_hosts.lower().split(",")))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it. Raises Forbidden, Unauthorized, RedisUnreachable."""
+        """Let a request through, or answer it."""
         request = Request(scope)
-        self._check_origin(request)
         keeper: Gatekeeper = request.app.state.gatekeeper
-        who = await keeper.identify(request)
+        try:
+            self._check_origin(request)
+            who = await keeper.identify(request)
+        except VesselError as error:
+            await refusal(error)(scope, receive, send)
+            return
         request.state.tenant = who.tenant
         http = await self.start(request.app.state.session)
         catalog = importlib.import_module("vessel.mcp.catalog")
@@ -85,6 +94,16 @@ class McpFace:
         """End what was started."""
         if self._http is not None:
             await self._http.stop()
+
+
+def refusal(error: VesselError) -> JSONResponse:
+    """Answer as the API does, with a body that MCP clients read: they show no other."""
+    answered = faults.answer(error)
+    about = json.loads(bytes(answered.body))["error"]
+    code = INTERNAL_ERROR if answered.status_code >= SERVER_FAULT else INVALID_REQUEST
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": about.pop("message"), "data": about}}
+    headers = {name: value for name, value in answered.headers.items() if not name.startswith("content-")}
+    return JSONResponse(body, answered.status_code, headers)
 
 
 def _load() -> tuple[Any, Any]:

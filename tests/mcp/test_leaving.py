@@ -141,10 +141,14 @@ async def test_a_wait_that_is_over_says_how_to_go_on(held: Standing) -> None:
         assert gone == {"id": job.id, "state": "cancelled", "cancelled": True}
 
 
-def _begin(standing: Standing) -> subprocess.Popen[bytes]:
-    """Ask by a child of ours, until its job waits."""
+NO_MESSAGES = (b"junk", b"[1]", b"", b'{"a":"' + b"x" * (21 << 20))
+
+
+def _begin(standing: Standing, *lines: bytes) -> subprocess.Popen[bytes]:
+    """Ask by a child of ours, after other lines, until its job waits."""
     child = standing.spawn_stdio()
     assert child.stdin is not None
+    child.stdin.writelines(line + b"\n" for line in lines)
     child.stdin.write(json.dumps(request("tools/call", {"name": "query", "arguments": {"prompt": "wait"}})).encode())
     child.stdin.write(b"\n")
     child.stdin.flush()
@@ -152,16 +156,24 @@ def _begin(standing: Standing) -> subprocess.Popen[bytes]:
     return child
 
 
-@pytest.mark.parametrize("how", ["end of input", "SIGTERM"])
-def test_a_host_that_ends_leaves_nothing(held: Standing, how: str) -> None:
-    """The child ends by itself when its input does, as it does when its host was killed, and when it is told to."""
-    child = _begin(held)
-    if how == "SIGTERM":
-        child.terminate()
-    out, errors = child.communicate(timeout=30)
+def test_a_host_that_ends_leaves_nothing(held: Standing) -> None:
+    """The child ends when its input does, as it does when its host is killed; lines before that were none are told."""
+    child = _begin(held, *NO_MESSAGES)
+    out, errors = child.communicate(timeout=60)
     assert (child.returncode, held.open_jobs()) == (0, [])
-    assert all(json.loads(line)["jsonrpc"] == "2.0" for line in out.splitlines())
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert all(answer["jsonrpc"] == "2.0" for answer in answers)
+    assert [answer["error"]["code"] for answer in answers if answer["id"] is None] == [-32700, -32600, -32600]
     assert b"Traceback" not in errors
+
+
+@pytest.mark.system
+def test_a_child_that_is_told_to_end_leaves_nothing(held: Standing) -> None:
+    """As hosts do that do not close its input."""
+    child = _begin(held)
+    child.terminate()
+    assert (child.wait(30), held.open_jobs()) == (0, [])
+    child.communicate()
 
 
 @pytest.mark.system

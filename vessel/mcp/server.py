@@ -61,8 +61,8 @@ class VesselServer(Server["Clients"]):
                 yield opened
 
         self.catalog = catalog
-        self._tools = [described(tool, catalog) for tool in catalog.tools]
-        self._schemas = {tool.name: tool.input_schema for tool in self._tools}
+        self.listed = [described(tool, catalog) for tool in catalog.tools]
+        self._schemas = {tool.name: tool.input_schema for tool in self.listed}
         super().__init__(
             name,
             version=__version__,
@@ -85,7 +85,7 @@ class VesselServer(Server["Clients"]):
 
     async def _list_tools(self, context: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
         del context, params
-        return types.ListToolsResult(tools=self._tools)
+        return types.ListToolsResult(tools=self.listed)
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> Any:
         tool, call = self.tool(params.name), await charged(context)

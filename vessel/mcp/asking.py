@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mcp_types import ToolAnnotations
 
-from vessel.errors import NoWorkers, WaitTimeout
+from vessel.errors import NoWorkers, RedisUnreachable, WaitTimeout
 from vessel.keyspace.script import command, word
 from vessel.mcp.answers import AnswerGiven, CodeGiven, SourcedGiven, answered, cut, result_fields
 from vessel.mcp.asks import Execute, GenerateCode, Query, Research
@@ -161,7 +161,11 @@ async def _read(call: Call, handle: AsyncJobHandle, timeout_s: float) -> Any:
         _lingering.add(reader)
         reader.add_done_callback(_finished)
         raise WaitTimeout(job_id=handle.id)
-    return reader.result()
+    try:
+        return reader.result()
+    except RedisUnreachable:
+        text = f"Redis cannot be reached any more. Job {handle.id} was accepted before and goes on once Redis is back; "
+        raise RedisUnreachable(f"{text}read it with get_job then.") from None
 
 
 def _finished(reader: asyncio.Future[Any]) -> None:

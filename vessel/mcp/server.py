@@ -202,7 +202,7 @@ def described(tool: Tool, catalog: Catalog) -> types.Tool:
 def call_of(context: Context) -> Call:
     """Find who calls: the HTTP face has left it in the request's scope; a stdio server has its user."""
     request = context.request
-    visitor = STDIO if request is None else request.scope.get("vessel.visitor", Visitor())
+    visitor: Visitor = STDIO if request is None else request.scope["vessel.visitor"]
     return Call(context, visitor, context.lifespan_context)
 
 

@@ -21,7 +21,7 @@ from vessel.mcp.answers import (
     cut,
     job_fields,
 )
-from vessel.mcp.asks import Cancel, GetBatch, GetJob, SubmitBatch, SubmitJob
+from vessel.mcp.asks import MOST_CHARS, Cancel, GetBatch, GetJob, SubmitBatch, SubmitJob
 from vessel.mcp.attending import attended, batch_told, followed
 from vessel.mcp.catalog import Answer, Tool, text
 
@@ -150,7 +150,8 @@ async def page(client: AsyncGroqClient, batch_id: str, asked: GetBatch) -> tuple
     document = Document(client.door, batch_id, OUT if asked.part == "results" else ERR, (entry, skip))
     rows = await _run(client, document.more())
     shown = rows[taken : taken + asked.limit]
-    lines = [_line(row, asked.max_chars) for row in shown]
+    most = min(asked.max_chars, MOST_CHARS // max(1, len(shown)))
+    lines = [_line(row, most) for row in shown]
     if not rows or (not shown and taken >= len(rows)):
         return lines, None
     if taken + len(shown) < len(rows):

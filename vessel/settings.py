@@ -37,7 +37,8 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LONGEST_SHOWN = 32
-_SECRET_SHAPE = re.compile(r"://|^(gsk_|sk-|vsl_)")
+WEBHOOK_SECRET = re.compile(r"whsec_(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2,4}={0,2})?")
+_SECRET_SHAPE = re.compile(r"://|^(gsk_|sk-|vsl_|whsec_)")
 
 
 def env_name(field: str) -> str:
@@ -48,8 +49,7 @@ def env_name(field: str) -> str:
 def _label(value: str) -> str:
     """Check a name that becomes part of Redis keys and queue names."""
     if not _LABEL.fullmatch(value):
-        msg = "must be 1 to 64 letters, digits, '_', '.' or '-', and start with a letter or digit"
-        raise ValueError(msg)
+        raise ValueError("must be 1 to 64 letters, digits, '_', '.' or '-', and start with a letter or digit")
     return value
 
 
@@ -57,27 +57,24 @@ def _path(value: Path) -> Path:
     try:
         return value.expanduser().absolute()
     except RuntimeError:
-        msg = "names a user without a home directory"
-        raise ValueError(msg) from None
+        raise ValueError("names a user without a home directory") from None
 
 
 def _base_url(value: str) -> str:
-    msg = "must be an http or https address such as https://api.groq.com"
     try:
         parts = urlsplit(value.strip())
         usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
     except ValueError:  # its text quotes the port, which may be half of a password
-        raise ValueError(msg) from None
+        usable = False
     if not usable:
-        raise ValueError(msg)
+        raise ValueError("must be an http or https address such as https://api.groq.com")
     return value.strip().rstrip("/")
 
 
 def _groq_base_url(value: str) -> str:
     url = _base_url(value)
     if urlsplit(url).path.endswith("/openai/v1"):
-        msg = "must not end in /openai/v1, which is added to it; write only what comes before, such as https://api.groq.com"
-        raise ValueError(msg)
+        raise ValueError("must not end in /openai/v1: it is added; write only what comes before: https://api.groq.com")
     return url
 
 
@@ -88,19 +85,16 @@ def _redis_url(value: str) -> str:
         raise ValueError(_redis_scheme_fault(parts.scheme))
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
-            msg = "needs an absolute path: unix:///run/redis/redis.sock"
-            raise ValueError(msg)
+            raise ValueError("needs an absolute path: unix:///run/redis/redis.sock")
         return value.strip()
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
-        msg = (
+        raise ValueError(
             f"needs a host and a numeric port: {parts.scheme}://host:{26379 if parts.scheme == 'sentinel' else 6379}/0"
         )
-        raise ValueError(msg)
     database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
     if parts.scheme != "sentinel" and database and not database.isdecimal():
-        msg = f"names the database by a number: {parts.scheme}://host:6379/0"
-        raise ValueError(msg)
+        raise ValueError(f"names the database by a number: {parts.scheme}://host:6379/0")
     return value.strip()
 
 
@@ -112,6 +106,12 @@ def _redis_scheme_fault(scheme: str) -> str:
     return (
         f"must start with redis://, rediss://, unix:// or sentinel://{_did_you_mean(f'{close}://' if close else None)}"
     )
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    if not all(map(WEBHOOK_SECRET.fullmatch, value.get_secret_value().split())):
+        raise ValueError("must be whsec_ and 24 to 64 bytes in base64; `vessel webhooks secret` shows one")
+    return value
 
 
 def _upper(value: object) -> object:
@@ -184,7 +184,10 @@ class Settings(BaseSettings):
     """Port of a worker's metrics."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses."""
-
+    webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+    """`whsec_...`, which signs webhooks; several with blanks between all sign. Unset: one is made for each tenant."""
+    webhook_secret_file: FilePath | None = None
+    """Holds it, and is read again for every webhook; with it set, `VESSEL_WEBHOOK_SECRET` does not count."""
     usage_log: FilePath | None = None
     """The usage log; unset: `usage_log.jsonl` in the data directory."""
     result_ttl: Annotated[int, Field(ge=1)] = 604_800
@@ -316,8 +319,7 @@ def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[str]]:
     except ValidationError as error:
         details = error.errors(include_url=False)
         bad = {str(detail["loc"][0]) for detail in details}
-        rest, more = _validate({name: value for name, value in values.items() if name not in bad})
-        del rest
+        _, more = _validate({name: value for name, value in values.items() if name not in bad})
         return None, [_describe(detail) for detail in details] + [f for f in more if not any(name in f for name in bad)]
     return settings, _contradictions(settings)
 

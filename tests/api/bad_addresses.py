@@ -129,6 +129,17 @@ POLICIES = [
             "x" * 5000,
             1,
             [],
+            "",
+            "x",
+            "file:///etc/passwd",
+            "gopher://example.com/",
+            "http://169.254.169.254/",
+            "http://0x7f000001/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://user:pass@example.com/",
+            "http://example.com:22/",
+            "http://example.com\\@127.0.0.1/",
+            "http://127.0.0.1%2f@example.com/",
         ),
     ),
     *policies(
@@ -242,9 +253,11 @@ ADDRESSES = [
     )),
     *(Bad(f"{method} {path}", method, path, None, {}, (405,)) for method, path in (
         ("GET", CHAT), ("PUT", CHAT), ("DELETE", CHAT), ("PATCH", JOBS), ("PUT", JOBS), ("POST", "/v1/models"),
-        ("POST", "/health"), ("DELETE", "/v1/usage"), ("POST", "/v1/maintenance"), ("OPTIONS", "/v1/models"),
-        ("TRACE", "/v1/models"), ("HEAD", "/v1/models"),
+        ("POST", "/health"), ("DELETE", "/v1/usage"), ("POST", "/v1/maintenance"), ("TRACE", "/v1/models"),
+        ("HEAD", CHAT),
     )),
+    Bad("a page of another origin asks to be let in", "OPTIONS", "/v1/models", None,
+        {"access-control-request-method": "GET", "origin": "https://elsewhere.example"}, (405,)),
 ]  # fmt: skip
 
 SIZES = [

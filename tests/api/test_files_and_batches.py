@@ -209,6 +209,15 @@ def test_pages_are_walked_by_the_sdk_without_gaps_or_repeats(server: Server) -> 
             sdk.batches.list(after=f"batch_{'0' * 32}")
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_files_may_be_deleted_while_the_pager_walks_them(server: Server, order: Any) -> None:
+    """The cursor of the next page is then a file that has gone."""
+    with server.openai() as sdk:
+        files = {sdk.files.create(file=("f", jsonl(line(n))), purpose="batch").id for n in range(7)}
+        assert {sdk.files.delete(f.id).id for f in sdk.files.list(limit=2, order=order)} == files
+        assert sdk.files.list().data == []
+
+
 def test_a_faulty_file_fails_the_batch_with_a_report(server: Server) -> None:
     """The SDK's type holds the report, line by line."""
     with server.openai() as sdk:
@@ -234,6 +243,10 @@ def test_a_faulty_file_fails_the_batch_with_a_report(server: Server) -> None:
         ({"metadata": {"k": 1}}, "metadata"),
         ({"metadata": {str(n): "v" for n in range(17)}}, "metadata"),
         ({"metadata": {"k": "v" * 513}}, "metadata"),
+        ({"metadata": {"k" * 65: "v"}}, "metadata"),
+        ({"metadata": ["k"]}, "metadata"),
+        ({"metdata": {}}, "metdata"),
+        ({"output_expires_after": {"anchor": "created_at", "seconds": 3600}}, "output_expires_after"),
     ],
 )
 def test_a_batch_request_that_is_not_valid_is_a_400(server: Server, asked: dict[str, Any], param: str) -> None:

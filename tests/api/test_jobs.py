@@ -101,6 +101,34 @@ def test_pages_hold_every_job_once_while_new_ones_come(http: httpx.Client) -> No
     assert http.get("/v1/jobs?state=failed&tier=power").json()["object"] == "list"
 
 
+def test_a_page_is_full_however_many_jobs_others_have(served: Served, http: httpx.Client) -> None:
+    """Each tenant's jobs have an index of their own, so that nobody else's are looked at."""
+    ids = [made(http) for _ in range(3)]
+    with served.inside() as (door, runner):
+        others = {f"job_{number:032x}": 2**45 for number in range(5000)}
+        runner.client.zadd(door.keys.index, others)
+        runner.client.zadd(door.keys.own_index("another"), others)
+        page = http.get("/v1/jobs", params={"limit": 3}).json()
+        runner.client.zrem(door.keys.index, *others)
+        runner.client.delete(door.keys.own_index("another"))
+    assert [job["id"] for job in page["data"]] == ids[::-1]
+
+
+def test_a_cursor_stays_where_it_is_among_jobs_of_one_millisecond(served: Served, http: httpx.Client) -> None:
+    """Whatever is added beside or before it, and also when its own job has gone."""
+    ids = sorted((made(http) for _ in range(6)), reverse=True)
+    with served.inside() as (door, runner):
+        own = door.keys.own_index("default")
+        at = runner.client.zscore(own, ids[0]) or 0.0
+        runner.client.zadd(own, dict.fromkeys(ids[1:], at + 9))
+        first = http.get("/v1/jobs", params={"limit": 2}).json()
+        runner.client.zadd(own, {ids[0]: at + 9})
+        runner.client.zrem(own, first["data"][1]["id"])
+        second = http.get("/v1/jobs", params={"limit": 3, "after": first["next"]}).json()
+    assert [job["id"] for job in first["data"] + second["data"]] == ids[1:]
+    assert http.get("/v1/jobs", params={"after": "1-2"}).status_code == 400
+
+
 def test_events_are_followed_to_the_end_and_from_one_of_them_on(http: httpx.Client) -> None:
     """Server-sent events with ids that a reader can go on from."""
     job_id = made(http)

@@ -8,18 +8,24 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import pytest
 
+from tests.integration.fake_worker import beat
 from tests.waiting import wait_until
 from vessel.batches.model import CHUNK
+from vessel.keyspace.connect import SyncRunner
 from vessel.keyspace.names import Keys
+from vessel.keyspace.script import word
+from vessel.settings import load_settings
+from vessel.submit import Door
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import redis
 
@@ -139,6 +145,66 @@ def test_a_batch_whose_validation_is_cut_is_validated_anew_and_whole(api: Api, r
     counts = api.web.get(f"/batches/{made['id']}").json()["request_counts"]
     assert counts == {"total": LINES, "completed": 0, "failed": 0}
     assert len(api.web.get("/batches").json()["data"]) == 1
+
+
+def names(store: redis.Redis, listed: str) -> set[str]:
+    """Name what is in a listing."""
+    found: Any = store.zrange(listed, 0, -1)
+    return {word(one) for one in found}
+
+
+def post(api: Api, path: str, body: dict[str, Any], key: str) -> httpx.Response | None:
+    """Post something; None where the API dies meanwhile."""
+    try:
+        return api.web.post(path, json=body, headers={"idempotency-key": key})
+    except httpx.TransportError:
+        return None
+
+
+def cut(api: Api, path: str, bodies: dict[str, dict[str, Any]], some: Callable[[], bool]) -> None:
+    """Post many at once, and kill the API as soon as some of them have come through."""
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        for key, body in bodies.items():
+            threads.submit(post, api, path, body, key)
+        wait_until(some)
+        api.kill()
+    api.start()
+
+
+def test_a_batch_whose_post_is_cut_is_made_once_or_not_at_all(api: Api, redis_client: redis.Redis) -> None:
+    """Killed among thirty posts: a repeat with its key gives the same batch, with another body a conflict."""
+    file_id = api.upload(b'{"custom_id": "a"}\n').json()["id"]
+    body = {"input_file_id": file_id, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    bodies = {f"k{n}": body | {"metadata": {"n": str(n)}} for n in range(30)}
+    listed = Keys("vessel").batches("default")
+    cut(api, "/batches", bodies, lambda: redis_client.zcard(listed) > 3)
+    before = names(redis_client, listed)
+    for batch_id in before:
+        assert api.web.get(f"/batches/{batch_id}").json()["metadata"]["n"].isdecimal()
+    again = {key: post(api, "/batches", one, key) for key, one in bodies.items()}
+    made = {key: answer.json()["id"] for key, answer in again.items() if answer is not None}
+    assert before <= set(made.values())
+    assert names(redis_client, listed) == set(made.values())
+    assert len(set(made.values())) == len(bodies)
+    other = post(api, "/batches", body | {"metadata": {"n": "another"}}, "k0")
+    assert other is not None
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
+def test_a_chat_whose_post_is_cut_is_one_job_or_none(api: Api, redis_client: redis.Redis, redis_url: str) -> None:
+    """Killed among thirty posts: whole jobs with their tickets, and a repeat with its key gives the same one."""
+    door = Door(load_settings({"VESSEL_REDIS_URL": redis_url}))
+    beat(SyncRunner(redis_client), door, list(door.registry.tiers))
+    chat = {"model": "openai/gpt-oss-20b", "messages": [{"role": "user", "content": "hi"}]}
+    bodies = {f"c{n}": chat | {"seed": n} for n in range(30)}
+    cut(api, "/chat/completions", bodies, lambda: redis_client.zcard(door.keys.index) > 3)
+    before = names(redis_client, door.keys.index)
+    assert all(redis_client.hget(door.keys.job(job_id), "state") == b"queued" for job_id in before)
+    interactive = {"vessel": {"priority": "interactive"}}  # what a chat completion is
+    again = {key: post(api, "/jobs", body | interactive, key) for key, body in bodies.items()}
+    made = {answer.json()["id"] for answer in again.values() if answer is not None}
+    assert before <= made
+    assert len(made) == redis_client.zcard(door.keys.index) == redis_client.zcard(door.keys.own_index("default")) == 30
 
 
 def read_and_kill(api: Api, file_id: str) -> None:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from vessel.submit import Prepared
 
-JOBS = 2000
-KILLS = 20
-REDIS_RESTARTS = 3
 SEED = 20_261_124
 HALVES = (("ultra_fast", "speed_demon", "compound_mini"), ("balanced", "power", "compound"))
 REGISTRY = "".join(
@@ -121,26 +118,29 @@ def lift_limits(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_a_kill_campaign_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """20 kill -9 of workers and 3 restarts of Redis over 2,000 jobs: one right result each, every call explained."""
+@pytest.mark.parametrize(
+    ("jobs", "kills", "restarts"), [(600, 6, 1), pytest.param(2000, 20, 3, marks=pytest.mark.system)]
+)
+def test_a_kill_campaign_loses_and_doubles_nothing(tmp_path: Path, jobs: int, kills: int, restarts: int) -> None:
+    """Workers die by kill -9, Redis restarts: one right result for each job, every call explained."""
     with stack_for(tmp_path) as stack:
         lift_limits(stack)
         campaign = Campaign(stack)
         campaign.start_workers()
-        rounds = KILLS + REDIS_RESTARTS
-        restarts = set(campaign.dice.sample(range(rounds), REDIS_RESTARTS))
+        rounds = kills + restarts
+        without_redis = set(campaign.dice.sample(range(rounds), restarts))
         for number in range(rounds):
-            campaign.submit(JOBS // rounds + (JOBS % rounds if number == 0 else 0))
-            if number in restarts:
+            campaign.submit(jobs // rounds + (jobs % rounds if number == 0 else 0))
+            if number in without_redis:
                 stack.redis.stop()
                 stack.redis.start()
             else:
                 campaign.kill_worker()
-        stack.until(lambda: campaign.done() == JOBS, "all jobs to end", patience_s=150)
+        stack.until(lambda: campaign.done() == jobs, "all jobs to end", patience_s=150)
         verdict = campaign.verdict()
         campaign.client.close()
     assert verdict.clean, verdict.summary()
-    assert verdict.unknown <= KILLS * 50 + REDIS_RESTARTS * 100, verdict.summary()
+    assert verdict.unknown <= kills * 50 + restarts * 100, verdict.summary()
 
 
 @pytest.mark.timeout(120)

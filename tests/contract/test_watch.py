@@ -119,7 +119,7 @@ def test_events_are_read_in_order_and_from_where_one_stopped(world: World) -> No
 def test_jobs_are_paged_newest_first_and_each_once(world: World) -> None:
     """Jobs of the same millisecond are paged by rank."""
     made = {world.queued().id for _ in range(5)}
-    pages = [world.run(jobs_page(world.keys, start, 2)) for start in (0, 2, 4, 6)]
+    pages = [world.run(jobs_page(world.keys, start, 2, "t")) for start in (0, 2, 4, 6)]
 
     found = [row for page in pages for row in page]
     assert {job_id for job_id, _ in found} == made

@@ -84,11 +84,12 @@ def _is_zombie(folder: Path) -> bool:
 class Up:
     """A running `vessel up --sim --json`."""
 
-    def __init__(self, data_dir: Path, *arguments: str) -> None:
-        """Start it; `await_event` says when it is ready."""
+    def __init__(self, data_dir: Path, *arguments: str, **more: str) -> None:
+        """Start it; `await_event` says when it is ready. `more` are variables of its environment."""
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), VESSEL_MCP_PORT=str(free_port()))
+        ports = {name: str(free_port()) for name in ("VESSEL_API_PORT", "VESSEL_MCP_PORT")}
+        self.env = environment(data_dir, **(ports | more))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(

@@ -10,6 +10,11 @@ import pytest
 from tests.integration.running_up import Ran, environment
 from vessel.cli import main
 from vessel.cli.batches import finish
+from vessel.client import GroqClient
+from vessel.gate.learn import Started, learn
+from vessel.gate.limiter import Charge, configured
+from vessel.keyspace.names import gate_keys
+from vessel.upstream.outcome import RateHeaders, Success, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,6 +94,19 @@ def test_an_estimate_tells_cost_and_time_and_sends_nothing(vessel: Callable[...,
     assert vessel("list", "--json").out == ""
 
 
+def test_an_estimate_counts_with_the_limits_that_groq_told(vessel: Callable[..., Ran], file: Path) -> None:
+    """The organisation's limits may be others than those of its plan; the gate has learned them."""
+    before = json.loads(vessel("estimate", str(file), "--json").out)["seconds"]
+    model = "openai/gpt-oss-20b"
+    with GroqClient() as client:
+        keys = gate_keys(client.door.keys, "default", model, "*")
+        figures = configured(client.door.model_of(model).limits["free"])
+        headers = RateHeaders(limit_requests=1000, remaining_requests=999, limit_tokens=500, remaining_tokens=400)
+        told = Success(model, b"{}", Usage(), None, "stop", headers)
+        client.runner.run(learn(keys, Charge(model, "default", figures, 50, 50, 0), told, Started()))
+    assert json.loads(vessel("estimate", str(file), "--json").out)["seconds"] > 2 * before
+
+
 def test_a_faulty_file_is_refused_with_line_numbers(vessel: Callable[..., Ran], file: Path) -> None:
     """The report names the lines; nothing is accepted."""
     rows = file.read_text("utf-8").splitlines()
@@ -130,5 +148,5 @@ def test_the_same_key_is_the_same_batch(vessel: Callable[..., Ran], file: Path) 
 
 def test_a_finish_is_told_from_the_rate_seen_lately() -> None:
     """A hundred in ten seconds, fifty left: five seconds."""
-    assert finish([(0.0, 0), (10.0, 100)], 50) == "done in about 5 s"
+    assert finish([(0.0, 0), (10.0, 100)], 50) == "5 s left"
     assert finish([(0.0, 5)], 50) == finish([(0.0, 5), (1.0, 5)], 50) == ""

@@ -134,6 +134,10 @@ def test_cancel_and_retry(up: Up) -> None:
     late = up.vessel("cancel", job_id, "--json")
     assert late.code == 1
     assert late.document == {"id": job_id, "state": "succeeded", "cancelled": False}
+    assert "had ended before (succeeded)" in up.vessel("cancel", job_id).out
+    waits = up.vessel("submit", "Never", "--tier", "power", "--priority", "batch").out.strip()
+    codes = [up.vessel("cancel", waits).code for _ in range(2)]
+    assert codes[1] == 1
     again = up.vessel("retry", job_id, "--json").document
     assert again["retry_of"] == job_id
     assert up.vessel("wait", again["id"], "--timeout", "60").code == 0

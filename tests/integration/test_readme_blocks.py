@@ -42,9 +42,11 @@ class Block:
         return [shlex.split(line, comments=True) for line in self.text.splitlines() if line.strip()]
 
 
+PAGES = ("README.md", "docs/agentic.md")
 BLOCKS = [
     Block(found["kind"], found["text"], found["why"])
-    for found in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8"))
+    for page in PAGES
+    for found in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))
 ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vessel.batches import lines as module
-from vessel.batches.files import Upload, places
+from vessel.batches.files import Upload, output_line, places
 from vessel.batches.lines import BLOCK, Checker, Splitter, parse_line, read_block
 from vessel.batches.model import (
     CHUNK,
@@ -23,6 +23,7 @@ from vessel.batches.model import (
 )
 from vessel.client.submitting import estimate_of, pieces
 from vessel.errors import InvalidRequest
+from vessel.gate.view import Level
 from vessel.registry import Availability
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -189,6 +190,16 @@ def test_the_index_groups_lines_by_model_and_keeps_their_order(door: Door) -> No
         assert all(parse_line(data[at : at + length]).custom_id == name for _, at, length, name in read)
 
 
+def test_an_answer_that_came_in_several_lines_is_one_line_of_the_output() -> None:
+    """Newlines around and between its tokens go, those in its texts are escaped and stay."""
+    answer = b'{\r\n "text": "a\\nb"\n}\n'
+    line = output_line("batch_1", "0:0", "r1", answer)
+    assert line.endswith(b"\n")
+    assert b"\n" not in line[:-1]
+    assert b"\r" not in line
+    assert json.loads(line)["response"]["body"] == {"text": "a\nb"}
+
+
 def test_a_list_entry_is_a_line_or_a_range_of_lines_without_jobs() -> None:
     """Ranges tell how their lines ended."""
     assert list(places("0:7")) == [(0, 7, "")]
@@ -219,16 +230,20 @@ def test_metadata_that_no_record_may_hold_is_refused(metadata: object) -> None:
 def test_an_estimate_adds_up_lines_tokens_cost_and_the_time_of_the_slowest_model(door: Door) -> None:
     """Bounded answers bound the cost; limits that are full let the rest through as they refill."""
     rows = [body(max_tokens=100) | {"custom_id": f"r{n}"} for n in range(5000)]
-    found: Estimate = estimate_of(door, checked(door, *rows))
+    checker_ = checked(door, *rows)
+    (name,) = checker_.tallies
+    limits = door.model_of(name).limits[door.settings.groq_plan]
+    assert limits.tpm
+    full = Level("tpm", limits.tpm, limits.tpm)
+    found: Estimate = estimate_of(door, checker_, {name: {"tpm": full}})
     (part,) = found.models
     assert (part.lines, part.most_output_tokens, part.typical_output_tokens) == (5000, 500_000, 500_000)
     assert part.prompt_tokens > 5000 * 75
     assert found.worst_cost_usd == part.worst_cost_usd > 0
-    model = door.model_of(part.model)
-    limits = model.limits[door.settings.groq_plan]
-    assert limits.tpm
-    assert found.seconds is not None
-    assert found.seconds >= 60 * (part.prompt_tokens + 500_000 - limits.tpm) / limits.tpm - 1e-6
+    assert found.seconds == pytest.approx(60 * (part.prompt_tokens + 500_000 - limits.tpm) / limits.tpm, abs=0.01)
+    tight = {"tpm": full, "rpm": Level("rpm", 100, 10, learned=True)}
+    assert estimate_of(door, checker_, {name: tight}).seconds == pytest.approx(60 * (5000 - 10) / 100)
+    assert estimate_of(door, checker_, {}).seconds is None
 
 
 def test_a_program_may_submit_prompts_bodies_and_batch_lines(door: Door) -> None:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, get_type_hints
 
 import pytest
+from groq.types.chat.completion_create_params import CompletionCreateParams
 
 from vessel.client.core import analysis, code, execution, query, research
 from vessel.client.request import POLICY, CommonOptions, Options, compose, compose_line
@@ -48,12 +49,25 @@ def test_extra_body_is_laid_over_the_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "meant"), [("prioritty", "priority"), ("on_outtage", "on_outage"), ("temprature", "temperature")]
-)
+    ("wrong", "meant"),
+    [
+        ("prioritty", "priority"), ("on_outtage", "on_outage"), ("temprature", "temperature"), ("tire", "tier"),
+        ("tag", "tags"), ("tenant", "tags"), ("webhok", "webhook"), ("key", "idempotency_key"),
+    ],
+)  # fmt: skip
 def test_a_slip_is_named_with_what_was_meant(wrong: str, meant: str) -> None:
     """A misspelt argument is refused here and not sent to Groq."""
     with pytest.raises(InvalidRequest, match=f"{wrong}: .* did you mean {meant}"):
         compose("hi", {wrong: "x"})
+    with pytest.raises(InvalidRequest, match=f"{wrong}: "):
+        compose_line({"prompt": "hi", wrong: "x"})
+    assert compose("hi", {"extra_body": {wrong: "x"}}).body[wrong] == "x"
+
+
+def test_no_field_of_groqs_is_taken_for_a_slip() -> None:
+    """Each goes to Groq as it is, also `reasoning_format`, which looks much like another one."""
+    for name in CompletionCreateParams.__annotations__.keys() - {"messages", "stream", *POLICY}:
+        assert compose("hi", {name: "x"}).body[name] == "x"
 
 
 @pytest.mark.parametrize("prompt", [b"hi", {"role": "user", "content": "hi"}, 3, None])

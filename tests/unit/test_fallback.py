@@ -69,6 +69,7 @@ CONSEQUENCES: dict[Reason, tuple[Decision | type[Decision], Decision | type[Deci
     Reason.TOO_LARGE: (Reroute(1, "too_large"), Reroute(1, "too_large"), Fail),
     Reason.CONTEXT_LENGTH: (Reroute(1, "context_length_exceeded"), Reroute(1, "context_length_exceeded"), Fail),
     Reason.MODEL_GONE: (Reroute(1, "model_gone"), Reroute(1, "model_gone"), Fail),
+    Reason.LACKS_TOOLS: (Reroute(1, "lacks_tools"), Reroute(1, "lacks_tools"), Fail),
     Reason.OVER_CAPACITY: (Reroute(1, "over_capacity"), Reroute(1, "over_capacity"), Park),
     Reason.CONNECT_FAILED: (Retry, Park, Park),
     Reason.SERVER_ERROR: (Retry, Reroute(1, "server_error"), Retry),

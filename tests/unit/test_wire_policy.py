@@ -79,7 +79,7 @@ FALLBACKS: tuple[Any, ...] = (
 CONTEXTS: tuple[Any, ...] = (
     {"a": math.nan},
     {"a": "\ud800"},
-    {"a": object()},
+    {"a": ...},
     {"a": b"\xff"},
     {"a": {1}},
     [],

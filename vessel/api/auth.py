@@ -17,6 +17,7 @@ from vessel.api import keys as api_keys
 from vessel.api.faults import Forbidden, QuotaReached, Unauthorized
 from vessel.api.session import session_of
 from vessel.control import clock
+from vessel.errors import Unreachable
 from vessel.keyspace.connect import as_vessel_error, quota_storage
 from vessel.submit import DEFAULT_TENANT
 
@@ -143,7 +144,7 @@ async def seen_by(request: Request) -> Principal | None:
     """Return who asks where the answer is open to all, but tells more to those who are known."""
     try:
         return await _keeper(request).identify(request)
-    except (Unauthorized, Forbidden):
+    except (Unauthorized, Forbidden, Unreachable):
         return None
 
 

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from fastapi import Depends, Request
 
 from vessel.api.faults import InvalidJson, UnsupportedMedia
+from vessel.batches.lines import MOST_DEPTH, depth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-MOST_DEPTH = 64
-"""Levels of arrays and objects. A JSON schema in a tool needs a dozen; parsers behind us need not take more."""
 
 INLINE_BYTES = 128 * 1024
 """A larger body is parsed in a thread, so that other requests go on."""
@@ -54,7 +52,8 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise InvalidJson("The body holds a number that is too long.") from None
     if not isinstance(value, dict):
         raise InvalidJson("The body is not a JSON object.")
-    _check_depth(value)
+    if depth(value, MOST_DEPTH) > MOST_DEPTH:
+        raise InvalidJson(f"The body is nested more than {MOST_DEPTH} levels deep.")
     return value
 
 
@@ -67,20 +66,6 @@ def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_name: str) -> NoReturn:
     raise InvalidJson("The body holds NaN or an infinity, which JSON does not have.")
-
-
-def _check_depth(value: object) -> None:
-    level: list[object] = [value]
-    for _ in range(MOST_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-            if isinstance(inner, (dict, list))
-        ]
-        if not level:
-            return
-    raise InvalidJson(f"The body is nested more than {MOST_DEPTH} levels deep.")
 
 
 def check_media(request: Request, expected: str = "application/json") -> None:

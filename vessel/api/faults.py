@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from vessel.errors import JobFailed, Unreachable, VesselError
+from vessel.errors import JobFailed, NoWorkers, Unreachable, VesselError
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Reason
 from vessel.wire import JobState
@@ -99,12 +99,14 @@ _TYPES: dict[int, str] = {
 _BY_REASON: dict[str, int] = {
     Reason.BAD_REQUEST: 400,
     Reason.CONTEXT_LENGTH: 400,
+    Reason.LACKS_TOOLS: 400,
     Reason.TOOL_USE_FAILED: 400,
     Reason.JSON_VALIDATE_FAILED: 400,
     Reason.UNPROCESSABLE: 422,
     Reason.TOO_LARGE: 413,
     Reason.RATE_LIMITED: 429,
     Reason.MODEL_GONE: 404,
+    Reason.OVER_BUDGET: 429,
 }
 """What a job's last reason means for whoever asked; all others are 503, as they lie behind Vessel."""
 
@@ -164,7 +166,7 @@ def answer(error: VesselError, headers: Mapping[str, str] | None = None) -> JSON
         more["www-authenticate"] = "Bearer"
     if status in {413, 408}:
         more["connection"] = "close"
-    if status == 503 and "x-should-retry" not in more:  # noqa: PLR2004
+    if status in {429, 503}:
         more["retry-after"] = str(RETRY_AFTER_S)
     if status == 409:  # noqa: PLR2004
         more["x-should-retry"] = "false"  # the SDKs repeat a 409, which changes nothing here
@@ -174,7 +176,7 @@ def answer(error: VesselError, headers: Mapping[str, str] | None = None) -> JSON
 
 
 def _job_status(error: JobFailed) -> int:
-    if error.state == JobState.CANCELLED:
+    if error.state == JobState.CANCELLED and error.reason != NoWorkers.code:
         return 409
     return _BY_REASON.get(error.reason, 503)
 
@@ -200,11 +202,21 @@ def _on_validation(errors: Sequence[Any]) -> JSONResponse:
 
 def _allowed(app: FastAPI, request: Request) -> list[str]:
     """List what an address takes; the router itself names only the methods of the first route that it finds."""
-    return [
+    found = [
         method
         for method in ("DELETE", "GET", "PATCH", "POST", "PUT")
         if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
     ]
+    return [*found, *(["HEAD"] if "GET" in found else []), "OPTIONS"]
+
+
+def _on_method(app: FastAPI, request: Request, refused: JSONResponse) -> Response:
+    """Tell what an address takes; OPTIONS asks for just that, unless a page of another origin asks to be let in."""
+    allowed = {"allow": ", ".join(_allowed(app, request))}
+    if request.method == "OPTIONS" and "access-control-request-method" not in request.headers:
+        return Response(status_code=204, headers=allowed)
+    refused.headers.update(allowed)
+    return refused
 
 
 def install(app: FastAPI) -> None:
@@ -214,12 +226,10 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, VesselError)  # noqa: S101  registered for it alone
         return answer(error)
 
-    async def on_http(request: Request, error: Exception) -> JSONResponse:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  the same
         answered = _on_http(error)
-        if answered.status_code == 405:  # noqa: PLR2004
-            answered.headers["allow"] = ", ".join(_allowed(app, request))
-        return answered
+        return _on_method(app, request, answered) if answered.status_code == 405 else answered  # noqa: PLR2004
 
     async def on_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101  the same

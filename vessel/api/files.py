@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -137,11 +138,13 @@ async def list_files(
         return Call(call.command, wanted)
 
     key = door.keys.files(tenant)
-    found, more = await perform(request, batching.page(door, key, read, after, limit, oldest_first=order == "asc"))
-    sizes = [await perform(request, batching.size_of(door, file)) for file in found]
-    shown = [file.as_dict(size) for file, size in zip(found, sizes, strict=True) if size or not file.kind]
+    reading = batching.page(
+        door, key, read, after, limit, oldest_first=order == "asc", narrow=partial(batching.shown, door)
+    )
+    found, more = await perform(request, reading)
+    rows = [file.as_dict(await perform(request, batching.size_of(door, file))) for file in found]
     first, last = (found[0].id, found[-1].id) if found else (None, None)
-    return JSONResponse({"object": "list", "data": shown, "first_id": first, "last_id": last, "has_more": more})
+    return JSONResponse({"object": "list", "data": rows, "first_id": first, "last_id": last, "has_more": more})
 
 
 @router.get("/files/{file_id}", summary="Retrieve a file", responses=answers(FileObject, 404))

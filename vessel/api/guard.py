@@ -57,6 +57,9 @@ class Guard:
             await reading.discard()
             await answer(error, {"connection": "close"})(scope, receive, sending.plain)
             return
+        if scope["method"] == "HEAD":
+            await _Head(sending.send).run(self.app, scope)
+            return
         await self.app(scope, reading.receive, sending.send)
 
     def _check_host(self, headers: Headers) -> None:
@@ -159,6 +162,28 @@ class Sending:
             headers.setdefault("cache-control", "no-store")
             headers.setdefault("x-content-type-options", "nosniff")
         await self._send(message)
+
+
+class _Head:
+    """A HEAD request answered as a GET without its body; what would stream on is ended after its headers."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._told = send, asyncio.Event()
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        # From 2.4 on a stream would not listen for its client to leave, which is how it is ended here.
+        asgi = {**scope.get("asgi", {}), "spec_version": "2.3"}
+        await app({**scope, "method": "GET", "asgi": asgi}, self._receive, self._begin)
+
+    async def _begin(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await self._send(message)
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._told.set()
+
+    async def _receive(self) -> Message:
+        await self._told.wait()
+        return await _nothing()
 
 
 async def _nothing() -> dict[str, Any]:

@@ -57,6 +57,7 @@ _JOB = _object(
     policy={"type": "object"},
     attempts={"type": "array", "items": {"type": "object"}},
     waiting=_maybe({"type": "object"}),
+    webhook=_maybe({"type": "object"}),
     response=_maybe({"type": "object"}),
 )
 _ERROR = _object(

@@ -16,6 +16,7 @@ import uvloop
 from vessel.api.app import create_app
 from vessel.api.keys import KeyFile, count
 from vessel.api.protocol import Protocol
+from vessel.api.tls import check_tls
 from vessel.errors import SettingsError, Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.names import Keys
@@ -67,7 +68,11 @@ class _Server(uvicorn.Server):
 
 
 def check(settings: Settings) -> None:
-    """Make sure that it may listen there: off loopback only with a key. Raises SettingsError, Unreachable."""
+    """Make sure that it may listen there, off loopback only with a key, and with its certificate.
+
+    Raises SettingsError, Unreachable.
+    """
+    check_tls(settings)
     file = KeyFile(settings.api_key_file)
     url = redis_url(settings)
     with contextlib.closing(connect(url)) as client:

@@ -157,10 +157,18 @@ class BatchList(BaseModel):
     paging: Paging
 
 
+class BatchPolicy(BaseModel):
+    """What Vessel is to do for a batch."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    webhook: str | None = Field(None, max_length=2048, description="Told when the batch has ended; docs/webhooks.md.")
+
+
 class BatchRequest(BaseModel):
     """What makes a batch."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{
         "input_file_id": FILE_ID, "endpoint": "/v1/chat/completions", "completion_window": "24h",
         "metadata": {"team": "docs"},
     }]})  # fmt: skip
@@ -169,6 +177,7 @@ class BatchRequest(BaseModel):
     endpoint: Literal["/v1/chat/completions", "/openai/v1/chat/completions"]
     completion_window: str = Field(pattern=r"^[0-9]+[hd]$", description="From 24h to 7d.")
     metadata: dict[str, str] | None = Field(None, description="At most 16 pairs.")
+    vessel: BatchPolicy | None = Field(None, description="What Vessel does beside what OpenAI's API knows.")
 
 
 _TEXTS = {

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from vessel.gate.limiter import PERIOD_MS
 from vessel.registry import PricedPer
 from vessel.routing.output import default_output_tokens
 from vessel.usage.prices import worst_case_nano_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from vessel.batches.lines import Tally
-    from vessel.registry import Limits, Model
+    from vessel.gate.view import Level
+    from vessel.registry import Model
 
 TYPICAL_OUTPUT_TOKENS = 500
 """An answer of ordinary length."""
@@ -23,7 +23,7 @@ TYPICAL_OUTPUT_TOKENS = 500
 
 @dataclass(frozen=True, slots=True)
 class ModelEstimate:
-    """One model's part. Seconds are those that its full buckets need to refill; None where no limit is known."""
+    """One model's part. Seconds are those that its buckets need to refill; None where no limit is known."""
 
     model: str
     lines: int
@@ -33,6 +33,10 @@ class ModelEstimate:
     typical_cost_usd: Decimal
     worst_cost_usd: Decimal
     seconds: float | None
+
+    def with_fees(self, usd: Decimal) -> ModelEstimate:
+        """Add what is set aside for built-in tools to the worst case; how many runs are typical nobody knows."""
+        return replace(self, worst_cost_usd=self.worst_cost_usd + usd)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -67,8 +71,8 @@ class Estimate:
         return max(known) if known else None
 
 
-def estimated(model: Model, limits: Limits | None, tally: Tally) -> ModelEstimate:
-    """Estimate one model's part of a batch."""
+def estimated(model: Model, levels: Mapping[str, Level], tally: Tally) -> ModelEstimate:
+    """Estimate one model's part of a batch by its gate's limits, as they are and as full as they are."""
     most = tally.asked_output + tally.unbounded * default_output_tokens(model)
     typical = min(most, tally.lines * TYPICAL_OUTPUT_TOKENS)
     prompt = tally.prompt_tokens
@@ -80,7 +84,7 @@ def estimated(model: Model, limits: Limits | None, tally: Tally) -> ModelEstimat
         most,
         _cost(model, prompt, typical),
         _cost(model, prompt, most),
-        _seconds(limits, tally.lines, prompt, typical),
+        _seconds(levels.values(), tally.lines, prompt, typical),
     )
 
 
@@ -90,15 +94,7 @@ def _cost(model: Model, prompt_tokens: int, output_tokens: int) -> Decimal:
     return Decimal(worst_case_nano_usd(model, prompt_tokens, output_tokens)).scaleb(-9)
 
 
-def _seconds(limits: Limits | None, requests: int, prompt: int, output: int) -> float | None:
-    """Say how long buckets that are full at first, and refill evenly, take to let so much through."""
+def _seconds(levels: Iterable[Level], requests: int, prompt: int, output: int) -> float | None:
+    """Say how long buckets that refill evenly take to let so much through."""
     amounts = {"r": requests, "t": prompt + output, "i": prompt, "o": output}
-    found = [PERIOD_MS[name] / 1000 * max(0.0, (amounts[name[0]] - limit) / limit) for name, limit in _limits(limits)]
-    return max(found) if found else None
-
-
-def _limits(limits: Limits | None) -> Iterable[tuple[str, int]]:
-    for name in PERIOD_MS:
-        limit = getattr(limits, name, None)
-        if limit:
-            yield name, limit
+    return max((level.wait_ms(amounts[level.name[0]]) / 1000 for level in levels), default=None)

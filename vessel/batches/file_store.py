@@ -125,6 +125,7 @@ class FileStore:
         names = {
             "file": self.keys.file(file.id),
             "files": self.keys.files(file.tenant),
+            "gone": self.keys.gone_files(self.keys.files(file.tenant)),
             "readers": self.keys.chunk_readers(file.id),
         }
         chunks = [self.keys.chunk(file.id, n) for n in range(file.chunks)]
@@ -138,6 +139,16 @@ class FileStore:
     def rank(self, key: str, member: str) -> Call[int | None]:
         """Tell the place of an id in a tenant's list, newest first."""
         return command("ZREVRANK", key, member, parse=lambda raw: None if raw is None else int(raw))
+
+    def gone_at(self, key: str, member: str) -> Call[float | None]:
+        """Tell when an id was created that was deleted from a tenant's list lately."""
+        return command(
+            "ZSCORE", self.keys.gone_files(key), member, parse=lambda raw: None if raw is None else float(raw)
+        )
+
+    def newer(self, key: str, created: float) -> Call[int]:
+        """Count what was created after a moment."""
+        return command("ZCOUNT", key, f"({created:.0f}", "+inf", parse=int)
 
 
 def once_args(once: Once, given_hash: str) -> dict[str, Arg]:

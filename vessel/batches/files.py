@@ -115,8 +115,12 @@ def request_id(batch_id: str, place: str) -> str:
 
 
 def output_line(batch_id: str, place: str, custom_id: str, response: bytes | None) -> bytes:
-    """Write a line that has a result as Groq does."""
-    body = response or b"null"
+    """Write a line that has a result as Groq does.
+
+    An answer is kept as it came over the wire, where Groq's ends with a newline and others may hold more of them; none
+    lies within a JSON text, so that a space may stand for each.
+    """
+    body = (response or b"null").strip().replace(b"\r", b" ").replace(b"\n", b" ")
     upstream = _upstream_id(body) or line_job_id(batch_id, place).replace("job_", "req_")
     head = {"id": request_id(batch_id, place), "custom_id": custom_id}
     inner = {"status_code": 200, "request_id": upstream}

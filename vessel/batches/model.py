@@ -256,6 +256,9 @@ class Batch:
     cost_usd: Decimal = Decimal(0)
     model: str = ""
     owned_until: int = 0
+    webhook: str = ""
+    delivery: dict[str, Any] | None = None
+    """What became of its webhook, once it is due and where that was read as well."""
 
     @property
     def ended(self) -> bool:
@@ -311,7 +314,11 @@ class Batch:
                 "total_tokens": prompt + completion,
             },
             "metadata": self.metadata or None,
-            "vessel": {"counts": {str(s): self.counts.get(s, 0) for s in _COUNTED}, "cost_usd": float(self.cost_usd)},
+            "vessel": {
+                "counts": {str(s): self.counts.get(s, 0) for s in _COUNTED},
+                "cost_usd": float(self.cost_usd),
+                "webhook": self.delivery,
+            },
         }
 
 
@@ -343,7 +350,8 @@ def read_batch(record: Mapping[str, bytes]) -> Batch | None:
         errors=tuple(Fault(**row) for row in json.loads(record.get("errors") or b"[]")),
         times=tuple((name[3:], int(at)) for name, at in record.items() if name.startswith("at:")),
         usage=(prompt, completion, cached, reasoning),
-        cost_usd=Decimal(_int(record, "pico")).scaleb(PICO),
+        cost_usd=Decimal(_int(record, "pico")).scaleb(PICO).normalize(),
         model=_text(record, "model"),
         owned_until=_int(record, "owned_until"),
+        webhook=_text(record, "webhook"),
     )

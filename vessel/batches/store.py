@@ -49,10 +49,11 @@ class NewBatch:
     metadata: dict[str, str] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
     model: str = ""
+    webhook: str = ""
 
     @property
     def hash(self) -> str:
-        """Hash what makes two requests the same."""
+        """Hash what makes two requests the same; as with jobs, where its end is told does not count."""
         given = [self.file.id, self.endpoint, self.window_s, self.metadata]
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
@@ -69,6 +70,7 @@ class Unfolded:
     new: NewJob | None = None
     broken: tuple[str, str] | None = None
     tenant: str = ""
+    webhook: str = ""
 
     @property
     def place(self) -> str:
@@ -107,7 +109,7 @@ class BatchStore:
             "errors_id": errors,
         }
         record: list[Arg] = ["endpoint", new.endpoint, "window", new.window, "metadata", dump(new.metadata)]
-        record += ["model", new.model]
+        record += ["model", new.model, *(["webhook", new.webhook] if new.webhook else [])]
         chunks = [self.keys.chunk(new.file.id, n) for n in range(new.file.chunks)]
 
         def parse(raw: Sequence[Any]) -> str:
@@ -171,7 +173,7 @@ class BatchStore:
 
     def _commit(self, batch_id: str, owner: str, to: BatchStatus, groups: Sequence[int], faults: Sequence[Fault],
                 model: str) -> Call[bool]:  # fmt: skip
-        names = {"batch": self.keys.batch(batch_id), "open_batches": self.keys.open_batches}
+        names = self._ending(batch_id)
         args: dict[str, Arg] = {
             "id": batch_id,
             "owner": owner,
@@ -194,11 +196,7 @@ class BatchStore:
 
     def _stop(self, batch_id: str, stopping: BatchStatus, ends_as: BatchStatus, state: JobState
               ) -> Call[tuple[str, str]]:  # fmt: skip
-        names = {
-            "batch": self.keys.batch(batch_id),
-            "lines_err": self.keys.batch(batch_id, "err"),
-            "open_batches": self.keys.open_batches,
-        }
+        names = self._ending(batch_id) | {"lines_err": self.keys.batch(batch_id, "err")}
         args: dict[str, Arg] = {
             "id": batch_id,
             "validating": BatchStatus.VALIDATING,
@@ -209,6 +207,15 @@ class BatchStore:
             "only_when_over": "1" if state is JobState.EXPIRED else "0",
         }
         return load("stop_batch").call(names, args, lambda raw: (word(raw[0]), word(raw[1])))
+
+    def _ending(self, batch_id: str) -> dict[str, str]:
+        return {
+            "batch": self.keys.batch(batch_id),
+            "open_batches": self.keys.open_batches,
+            "webhooks_due": self.keys.webhooks,
+            "webhooks_log": self.keys.webhook_log,
+            "batch_hook": self.keys.webhook(batch_id),
+        }
 
     def batch(self, batch_id: str) -> Call[Batch | None]:
         """Read a batch."""
@@ -239,11 +246,15 @@ class BatchStore:
         job_id = line_job_id(line.batch, line.place)
         group = group_of(new.hops[0].model, new.priority) if new else ""
         flow = flow_of(queue, new.tenant, outage=in_outage(new)) if new else ""
-        names = job_keys(self.keys, job_id, queue=queue or "none", group=group, flow=flow, batch=line.batch)
+        tenant = new.tenant if new else line.tenant
+        names = job_keys(
+            self.keys, job_id, queue=queue or "none", group=group, flow=flow, batch=line.batch, tenant=tenant
+        )
         record = [part for pair in _filled(new.fields(queue, "")) for part in pair] if new else _broken_record(line)
         record += ["batch", line.batch, "source", line.source, "custom", line.custom_id]
         args: dict[str, Arg] = {
             "id": job_id,
+            "tenant": tenant,
             "line_group": line.group,
             "position": line.position,
             "status": BatchStatus.IN_PROGRESS,
@@ -277,5 +288,5 @@ def _broken_record(line: Unfolded) -> list[str | bytes]:
         "reasons": "[]",
         "reason": reason,
         "message": message,
-    }
+    } | ({"webhook": line.webhook} if line.webhook else {})
     return [part for pair in fields.items() for part in pair]

@@ -13,6 +13,7 @@ from vessel.cli import times
 from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, note, say, table, usd
 from vessel.cli.reading import STDIN
+from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
 from vessel.observe.moments import moment
 
@@ -27,10 +28,13 @@ LOOK_S = 0.5
 RATE_OVER_S = 30.0
 
 
-def submit(file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool) -> None:
+def submit(
+    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, webhook: str | None, *, as_json: bool
+) -> None:
     """Submit a file and print the batch's id. Raises InvalidBatch with a report, InvalidRequest."""
     with GroqClient() as client:
-        handle = client.submit_batch(_source(file), window=window, metadata=_pairs(metadata), idempotency_key=key)
+        more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, "webhook": webhook}
+        handle = client.submit_batch(_source(file), window=window, **more)
         found = handle.progress()
     if as_json:
         emit(found.as_dict() | {"estimate": None if handle.estimate is None else estimate_document(handle.estimate)})
@@ -84,9 +88,11 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "file": found.file,
         "created": moment(found.created_at),
         "expires": moment(found.expires_at),
+        "webhook": line(found.delivery) if found.delivery else None,
     }
     for name, value in rows.items():
-        say(f"{name:<9}{value}")
+        if value is not None:
+            say(f"{name:<9}{value}")
     for name, value in found.metadata.items():
         say(f"{'metadata':<9}{name}={value}")
     _say_report(found)
@@ -157,15 +163,17 @@ class _bar:  # noqa: N801  used as a context
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.table import Column
 
+        counts = Column(no_wrap=True, min_width=2 * len(str(found.total)) + 1)  # the bar gives way, the counts never
         columns = (
             TextColumn("{task.description}"),
             BarColumn(30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            MofNCompleteColumn(table_column=counts),
+            TextColumn("{task.fields[told]}", table_column=Column(no_wrap=True)),
         )
         self.bars = Progress(*columns, console=Console(stderr=True), transient=True)
-        self.task = self.bars.add_task(str(found.status), total=None, told="")
+        self.task = self.bars.add_task(str(found.status), total=found.total or None, told="")
 
     def __enter__(self) -> Callable[[Batch], None]:
         if self.bars is not None:
@@ -183,7 +191,7 @@ class _bar:  # noqa: N801  used as a context
         self.seen.append((time.monotonic(), done))
         while len(self.seen) > 2 and self.seen[-1][0] - self.seen[0][0] > RATE_OVER_S:  # noqa: PLR2004  a span has two ends
             self.seen.popleft()
-        told = f"{found.failed:,} failed  {sum(found.usage[:2]):,} tokens  {usd(found.cost_usd)}"
+        told = f"{found.failed:,} failed  {sum(found.usage[:2]):,} tokens  ${found.cost_usd:.4f}"
         told += f"  {finish(self.seen, found.left)}"
         self.bars.update(self.task, description=str(found.status), total=found.total or None, completed=done, told=told)
 
@@ -194,7 +202,7 @@ def finish(seen: Sequence[tuple[float, int]], left: int) -> str:
         return ""
     (first, before), (last, after) = seen[0], seen[-1]
     rate = (after - before) / (last - first) if last > first else 0.0
-    return f"done in about {times.span(left / rate)}" if rate > 0 else ""
+    return f"{times.span(max(1, round(left / rate)))} left" if rate > 0 else ""
 
 
 def write(batch_id: str, part: str, output: Path | None, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vessel import __version__
-from vessel.cli.commands import ask, look, queue, steer
+from vessel.cli.commands import ask, hooks, look, queue, steer
 from vessel.cli.commands import batch as batches
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
@@ -53,7 +53,7 @@ for panel, members in {
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
 app.add_typer(batches.batch, rich_help_panel="Queue")
-for group in (steer.maintenance, steer.budget, steer.keys):
+for group in (steer.maintenance, steer.budget, steer.keys, hooks.webhooks):
     app.add_typer(group, rich_help_panel="Steer")
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vessel.api.tls import check_tls
 from vessel.cli.faults import INTERRUPTED, BadUse
 from vessel.cli.output import complain, emit, say
 from vessel.cli.pack import Pack
@@ -90,6 +91,7 @@ class Teller:
 def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int | None, as_json: bool) -> int:
     """Run the stack until a signal. Raises SettingsError, NoKey, BadUse and Unreachable before anything is started."""
     settings = load_settings()
+    check_tls(settings)
     registry = load_registry(settings.registry)
     chosen = _groups(groups, registry)
     if not simulated:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +27,22 @@ from vessel.batches.store import NewBatch
 from vessel.client.steps import Emit, Flow, Run, Steps, run
 from vessel.errors import InvalidRequest, VesselError, WrongState
 from vessel.keyspace.script import command, load, word
+from vessel.notify.delivery import described
+from vessel.notify.store import delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vessel.batches.file_store import Once
+    from vessel.notify.delivery import Delivery
     from vessel.submit import Door
 
 RENDERED_AT_ONCE = 100
 BLOCKS_KEPT = 8
 STOPPED_AT_ONCE = 256
 OUT, ERR = "out", "err"
+_ASKED = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "vessel"})
+LONGEST_NAME = 64
 PART = {"output": OUT, "error": ERR}
 
 
@@ -126,17 +132,39 @@ def batch_of(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
     found: Batch | None = yield from run(door.batches.batch(batch_id))
     if found is None or found.tenant != tenant:
         raise BatchNotFound
-    return found
+    return (yield from with_deliveries(door, [found]))[0]
+
+
+def with_deliveries(door: Door, batches: Sequence[Batch]) -> Steps[list[Batch]]:
+    """Read what became of the webhooks of batches that have one and have ended."""
+    told = [batch for batch in batches if batch.webhook]
+    if not told:
+        return list(batches)
+    found: list[Delivery | None] = yield Run([delivery(door.keys, batch.id) for batch in told])
+    known = {batch.id: described(batch.webhook, one) for batch, one in zip(told, found, strict=True)}
+    return [replace(batch, delivery=known.get(batch.id)) for batch in batches]
+
+
+def _unknown(name: str) -> str:
+    """Say what to do about a field that a batch's request does not have."""
+    if name == "output_expires_after":
+        return f"{name}: documents are kept as long as their batch (VESSEL_RESULT_TTL). Leave it out."
+    close = get_close_matches(name, _ASKED, 1)
+    hint = f"; did you mean {close[0]}?" if close else f". There are: {', '.join(sorted(_ASKED))}."
+    return f"{name[:LONGEST_NAME]}: a batch's request has no such field{hint}"
 
 
 def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) -> Steps[Batch]:
     """Make a batch of a file, to be validated by whoever sweeps. Raises InvalidRequest, FileNotFound, conflict."""
+    for name in asked.keys() - _ASKED:
+        raise InvalidRequest(_unknown(name), param=name[:LONGEST_NAME])
     file_id, endpoint = asked.get("input_file_id"), asked.get("endpoint")
     if not isinstance(file_id, str) or not file_id:
         raise InvalidRequest("input_file_id: it must be the id of an uploaded file.", param="input_file_id")
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
     seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
+    webhook = _webhook(door, asked.get("vessel"))
     try:
         file = yield from file_of(door, tenant, file_id)
     except FileNotFound:
@@ -144,9 +172,24 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch.", param="input_file_id")
     window = str(asked["completion_window"])
-    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata)
+    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata, webhook=webhook)
     batch_id: str = yield from run(door.batches.create(new, once))
     return (yield from batch_of(door, tenant, batch_id))
+
+
+def _webhook(door: Door, given: object) -> str:
+    """Read the `vessel` object of what makes a batch: it may hold a webhook. Raises InvalidRequest."""
+    if given is None:
+        return ""
+    if not isinstance(given, dict):
+        raise InvalidRequest("vessel: it must be an object. Nothing was accepted.", param="vessel")
+    if given.keys() - {"webhook"}:
+        raise InvalidRequest(
+            "vessel: of a batch it holds `webhook` only; the rest is said in each line's own `vessel`. Nothing was "
+            "accepted.",
+            param="vessel",
+        )
+    return door.webhook(given.get("webhook"))
 
 
 def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
@@ -163,17 +206,49 @@ def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
     return (yield from batch_of(door, tenant, batch_id))
 
 
-def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False) -> Steps[
-    tuple[list[Any], bool]
-]:  # fmt: skip
-    """Read one page of a tenant's files or batches and whether more follow. Raises NoSuchCursor."""
-    total: int = yield from run(command("ZCARD", key, parse=int))
-    at = 0
-    if after is not None:
-        rank: int | None = yield from run(door.files.rank(key, after))
-        if rank is None:
-            raise NoSuchCursor
-        at = (total - 1 - rank if oldest_first else rank) + 1
+def shown(door: Door, files: Sequence[StoredFile]) -> Steps[list[StoredFile]]:
+    """Leave out the documents that hold no line yet."""
+    of = {file.batch for file in files if file.kind}
+    found: list[Batch | None] = (yield Run([door.batches.batch(batch_id) for batch_id in of])) if of else []
+    known = {batch.id: batch for batch in found if batch is not None}
+
+    def holds(file: StoredFile) -> bool:
+        batch = known.get(file.batch)
+        return batch is not None and bool(batch.completed if PART[file.kind] == OUT else batch.failed)
+
+    return [file for file in files if not file.kind or holds(file)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Behind:
+    """Ranks, newest first, around a cursor: of the cursor itself or what is older than it, and of what is older."""
+
+    first: int = 0
+    next: int = 0
+
+
+def _behind(door: Door, key: str, after: str | None) -> Steps[tuple[int, _Behind]]:
+    """Count a list and find a cursor in it, also one that was deleted lately. Raises NoSuchCursor."""
+    count = command("ZCARD", key, parse=int)
+    if after is None:
+        return (yield from run(count)), _Behind()
+    rank, gone, total = yield Run([door.files.rank(key, after), door.files.gone_at(key, after), count])
+    if rank is not None:
+        return total, _Behind(rank, rank + 1)
+    if gone is None:
+        raise NoSuchCursor
+    newer, total = yield Run([door.files.newer(key, gone), count])
+    return total, _Behind(newer, newer)
+
+
+def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, oldest_first: bool = False,
+         narrow: Callable[[list[Any]], Steps[list[Any]]] | None = None) -> Steps[tuple[list[Any], bool]]:  # fmt: skip
+    """Read one page of a tenant's files or batches and whether more follow. Raises NoSuchCursor.
+
+    A page is full where more follow, whatever `read` and `narrow` leave out: the SDKs' pagers end at an empty one.
+    """
+    total, behind = yield from _behind(door, key, after)
+    at = total - behind.first if oldest_first and after is not None else behind.next
     found: list[Any] = []
     while at < total and len(found) <= limit:
         count = min(limit + 1 - len(found), total - at)
@@ -182,7 +257,8 @@ def page(door: Door, key: str, read: Any, after: str | None, limit: int, *, olde
         names = [name for name, _ in (reversed(ids) if oldest_first else ids)]
         if not names:
             break
-        found += [row for row in (yield Run([read(name) for name in names])) if row is not None]
+        rows = [row for row in (yield Run([read(name) for name in names])) if row is not None]
+        found += rows if narrow is None else (yield from narrow(rows))
         at += count
     return found[:limit], len(found) > limit
 

@@ -22,10 +22,10 @@ from vessel.usage.prices import worst_case_nano_usd
 from vessel.watch.waiting import Place, Waiting, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from vessel.client.asking import Asking
-    from vessel.gate.view import GateView, Maintenance
+    from vessel.gate.view import GateView, Level, Maintenance
     from vessel.jobs.model import Job
     from vessel.registry import Availability, Registry
     from vessel.submit import Door
@@ -115,6 +115,13 @@ def limits(asking: Asking) -> Steps[list[GateInfo]]:
     ]
     views: list[GateView] = yield Run([_look(door, name) for name, _ in shown])
     return [_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
+
+
+def levels_of(door: Door, models: Iterable[str]) -> Steps[dict[str, Mapping[str, Level]]]:
+    """Tell the limits of some models as their gates know them: what Groq told before what is set, and what is left."""
+    names = list(models)
+    views: list[GateView] = (yield Run([_look(door, name) for name in names])) if names else []
+    return {name: view.limits for name, view in zip(names, views, strict=True)}
 
 
 def flows(door: Door, *, heads: bool = False) -> Steps[list[Flow]]:
@@ -230,6 +237,7 @@ def _charge(door: Door, job: Job, availability: Availability) -> Charge:
     worst = 0
     if model is not None and model.priced_per is PricedPer.MILLION_TOKENS:
         worst = worst_case_nano_usd(model, job.estimated_tokens, job.output_tokens)
+        worst += door.tools_reserve(model, job.builtin_tools)
     return Charge(name, door.settings.org, figures, job.estimated_tokens, job.output_tokens, worst)
 
 

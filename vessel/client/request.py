@@ -25,7 +25,16 @@ TaskName = Literal[
     "research",
     "realtime",
 ]
-BuiltinTool = Literal["web_search", "code_execution"]
+BuiltinTool = Literal[
+    "web_search",
+    "code_execution",
+    "visit_website",
+    "browser_automation",
+    "wolfram_alpha",
+    "browser_search",
+    "code_interpreter",
+]
+"""The seed's names and Groq's own; docs/agentic.md says what becomes of each on which model."""
 
 
 class CommonOptions(TypedDict, total=False):
@@ -97,6 +106,8 @@ class Ask:
     body: Mapping[str, Any]
     policy: Mapping[str, Any]
     streaming: bool = False
+    otherwise: Ask | None = None
+    """What to ask where no model of the chain can do this."""
 
     def streamed(self) -> Ask:
         """Return the request with its answer to be read as it comes."""
@@ -109,6 +120,16 @@ class Ask:
 
 POLICY = frozenset(Policy.model_fields)
 _PLAIN = frozenset(ChatRequest.model_fields) | {"system", "extra_body", "timeout"}
+_GROQS = frozenset({
+    "citation_options", "compound_custom", "disable_tool_validation", "documents", "exclude_domains",
+    "exclude_instance_ids", "frequency_penalty", "function_call", "functions", "include_domains",
+    "include_reasoning", "logit_bias", "logprobs", "metadata", "parallel_tool_calls", "presence_penalty",
+    "reasoning_format", "search_settings", "service_tier", "store", "stream_options", "top_k", "top_logprobs",
+})  # fmt: skip
+"""Further fields of the groq SDK's 1.7: never slips, however near they are to ours."""
+
+_MEANT = {"key": "idempotency_key", "max_cost": "max_cost_usd", "prio": "priority", "task": "task_type",
+          "tenant": "tags"}  # fmt: skip
 
 
 def compose(prompt: Prompt, options: Mapping[str, Any], **defaults: Any) -> Ask:
@@ -118,6 +139,9 @@ def compose(prompt: Prompt, options: Mapping[str, Any], **defaults: Any) -> Ask:
     """
     given = defaults | {name: value for name, value in options.items() if value is not None}
     _refuse_slips(given)
+    if "response_model" in given:
+        text = "it goes with query, analyze, submit and result."
+        raise InvalidRequest(f"response_model: this call takes none; {text}", param="response_model")
     policy = {name: _plain(given.pop(name)) for name in POLICY & given.keys()}
     body = {"messages": _messages(prompt, given.pop("system", None))}
     more = given.pop("extra_body", None)
@@ -160,7 +184,11 @@ def _plain(value: object) -> object:
 
 
 def _refuse_slips(given: Mapping[str, Any]) -> None:
-    for name in given.keys() - POLICY - _PLAIN:
-        close = get_close_matches(name, sorted(POLICY | _PLAIN), 1, cutoff=0.85)
+    for name in sorted(given.keys() - POLICY - _PLAIN - _GROQS):
+        close = [_MEANT[name]] if name in _MEANT else get_close_matches(name, sorted(POLICY | _PLAIN), 1, cutoff=0.7)
         if close:
-            raise InvalidRequest(f"{name}: there is no such argument; did you mean {close[0]}?", param=name)
+            raise InvalidRequest(
+                f"{name}: there is no such argument; did you mean {close[0]}? A field of that name for Groq goes into "
+                "extra_body.",
+                param=name,
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from vessel.batches.lines import Checker
 from vessel.batches.model import ENDPOINT, InvalidBatch, checked_metadata, new_batch_id, new_file_id, window_s
 from vessel.batches.store import NewBatch
 from vessel.client.batching import batch_of, file_of
+from vessel.client.gates import levels_of
 from vessel.client.request import compose_line
 from vessel.client.steps import Run, Steps, run
 from vessel.errors import InvalidRequest
@@ -23,6 +25,7 @@ from vessel.errors import InvalidRequest
 if TYPE_CHECKING:
     from vessel.batches.model import Batch
     from vessel.client.asking import Asking
+    from vessel.gate.view import Level
     from vessel.registry import Availability
     from vessel.submit import Door
 
@@ -37,6 +40,7 @@ def submit_batch(
     window: str,
     metadata: Mapping[str, str] | None,
     key: str | None,
+    webhook: str | None = None,
 ) -> Steps[tuple[Batch, Estimate]]:
     """Check all lines, store them once and let the batch go. Raises InvalidBatch with a report; then nothing was sent.
 
@@ -44,6 +48,7 @@ def submit_batch(
     """
     door, tenant = asking.door, asking.tenant
     seconds, told = window_s(window), checked_metadata(dict(metadata) if metadata is not None else None)
+    told_at = door.webhook(webhook, "webhook")
     once = NO_REPEAT if key is None else Once(_checked_key(key))
     availability, _ = yield from asking.seen(alive=False)
     checker, upload, file_id = checker_of(door, availability), Upload(), new_file_id()
@@ -70,10 +75,10 @@ def submit_batch(
     file = yield from file_of(door, tenant, kept)
     models = checker.index.models
     new = NewBatch(batch_id, tenant, file, ENDPOINT, window, seconds, told, tuple(checker.index.totals),
-                   models[0] if len(models) == 1 else "")  # fmt: skip
+                   models[0] if len(models) == 1 else "", told_at)  # fmt: skip
     made: str = yield from run(door.batches.create(new, once))
     batch = yield from batch_of(door, tenant, made)
-    return batch, estimate_of(door, checker)
+    return batch, estimate_of(door, checker, (yield from levels_of(door, checker.tallies)))
 
 
 def estimate(asking: Asking, source: Source) -> Steps[Estimate]:
@@ -85,7 +90,7 @@ def estimate(asking: Asking, source: Source) -> Steps[Estimate]:
     checker.finish()
     if checker.faults:
         raise InvalidBatch(tuple(checker.faults))
-    return estimate_of(asking.door, checker)
+    return estimate_of(asking.door, checker, (yield from levels_of(asking.door, checker.tallies)))
 
 
 def checker_of(door: Door, availability: Availability) -> Checker:
@@ -93,12 +98,14 @@ def checker_of(door: Door, availability: Availability) -> Checker:
     return Checker(partial(door.plan, availability=availability))
 
 
-def estimate_of(door: Door, checker: Checker) -> Estimate:
-    """Estimate what a checked file costs and how long it takes."""
+def estimate_of(door: Door, checker: Checker, levels: Mapping[str, Mapping[str, Level]]) -> Estimate:
+    """Estimate what a checked file costs and how long it takes by the limits that hold now, by model."""
     found = []
     for name, tally in checker.tallies.items():
         model = door.model_of(name)
-        found.append(estimated(model, model.limits.get(door.settings.groq_plan), tally))
+        fees = sum(lines * door.tools_reserve(model, tools) for tools, lines in tally.tools.items())
+        part = estimated(model, levels.get(name, {}), tally)
+        found.append(part.with_fees(Decimal(fees).scaleb(-9)))
     return Estimate(tuple(found))
 
 

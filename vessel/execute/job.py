@@ -22,7 +22,7 @@ from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, vessel_of
 from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success
-from vessel.usage.rows import Call, cost_of, counts, ending
+from vessel.usage.rows import Call, bill_of, counts, ending, usage_of
 from vessel.wire import JobState, Policy
 
 if TYPE_CHECKING:
@@ -240,18 +240,11 @@ class JobRun:
         return outcome.message if isinstance(outcome, Failure) else ""
 
     def _result(self, success: Success, call: Call) -> Final:
-        cost = cost_of(call, success)
-        usage = {
-            "prompt_tokens": success.usage.prompt_tokens,
-            "completion_tokens": success.usage.completion_tokens,
-            "total_tokens": success.usage.total_tokens,
-            "cached_tokens": success.usage.cached_tokens,
-            "reasoning_tokens": success.usage.reasoning_tokens,
-        }
+        billed = bill_of(call, success)
         fields: dict[str, str | bytes] = {
             "response": success.body,
-            "usage": json.dumps(usage, separators=(",", ":")),
-            "cost": format(cost, "f"),
+            "usage": json.dumps(usage_of(success, billed), separators=(",", ":")),
+            "cost": format(billed.usd, "f"),
             "served_model": call.model.served_id,
             "served_tier": call.tier,
             "served_vessel": str(call.model.vessel),

@@ -175,7 +175,7 @@ class Job:
     parked_until: int | None = None
     finished_at: int | None = None
     cancel_requested: bool = False
-    usage: dict[str, int] | None = None
+    usage: dict[str, Any] | None = None
     cost_usd: Decimal | None = None
     served_model: str | None = None
     served_tier: str | None = None

@@ -69,6 +69,8 @@ class NewJob:
             record["retry_of"] = self.retry_of
         if self.streams:
             record["streams"] = "1"
+        if webhook := self.policy.get("webhook"):
+            record["webhook"] = webhook
         return [part for pair in record.items() for part in pair]
 
 

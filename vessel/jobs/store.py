@@ -114,6 +114,7 @@ class JobStore:
         idem = self.keys.idempotency(new.tenant, key) if key else ""
         args: dict[str, Arg] = {
             "id": new.id,
+            "tenant": new.tenant,
             "body_hash": new.body_hash,
             "use_key": "1" if key else "0",
             "issue": issue,
@@ -127,7 +128,7 @@ class JobStore:
             "flow": flow_of(queue, new.tenant, outage=in_outage(new)),
         }
         names = _named(job_keys(self.keys, new.id, queue=queue, idem=idem, group=str(args["group"]),
-                                flow=str(args["flow"])))  # fmt: skip
+                                flow=str(args["flow"]), tenant=new.tenant))  # fmt: skip
         return load("create").call(names, args, _answer, more_args=new.fields(queue, idem))
 
     def claim(self, job_id: str, generation: int, queue: str, owner: str) -> Call[Held | Answer]:
@@ -339,6 +340,10 @@ class JobStore:
         """Cancel: answers closed, flagged (it runs and will be told), terminal or missing."""
         made = "nothing more was sent" if job.attempts else "nothing was sent"
         return self._close(job, JobState.CANCELLED, JobState.CANCELLED, f"It was cancelled while it waited; {made}.")
+
+    def abandon(self, job: Job, reason: str, message: str) -> Call[Answer]:
+        """Cancel a job that its maker does not want to wait in an outage: as cancel, with the reason recorded."""
+        return self._close(job, JobState.CANCELLED, reason, message)
 
     def expire(self, job: Job) -> Call[Answer]:
         """Expire a waiting job whose deadline passed."""

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vessel.keyspace.webhook_names import WebhookNames
 from vessel.registry import Vessel, vessel_of
 
 
@@ -69,6 +70,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
+    "own_index": KeyClass(
+        r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
+    ),
+    "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
@@ -78,6 +83,10 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "api_keys": KeyClass(
         r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
     ),
+    "webhook": KeyClass(r"webhook:.+", Life.TIMED, "hash, a delivery: with its job or batch, a week at least"),
+    "webhooks": KeyClass(r"webhooks", Life.PERMANENT, "sorted set, one entry per webhook that is to be delivered"),
+    "webhook_log": KeyClass(r"webhooks:log", Life.TIMED, "30 days from the last one; the last 100,000 deliveries"),
+    "webhook_secret": KeyClass(r"webhooks:secret:.+", Life.PERMANENT, "hash, a tenant's signing secrets"),
     "repeat": KeyClass(r"repeat:.+", Life.TIMED, "15 minutes; a POST's jobs, for an SDK that repeats it"),
     "quota": KeyClass(r"quota:.+", Life.TIMED, "two windows of the quota; written by `limits`"),
     "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),
@@ -92,7 +101,7 @@ def family(name: str) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(WebhookNames):
     """Build key names under one namespace, so that several vessels share a Redis."""
 
     namespace: str
@@ -185,6 +194,10 @@ class Keys:
         """Name the sorted set of a tenant's files by creation time."""
         return self._key("files", tenant)
 
+    def gone_files(self, listed: str) -> str:
+        """Name the sorted set of what was deleted lately from a tenant's list of files, given by its full name."""
+        return f"{listed}:gone"
+
     def batch(self, batch_id: str, part: str = "") -> str:
         """Name a batch's record, or one of its parts."""
         return self._key("batch", batch_id, part) if part else self._key("batch", batch_id)
@@ -233,6 +246,15 @@ class Keys:
     def index(self) -> str:
         """Name the sorted set of all jobs by creation time."""
         return self._key("jobs")
+
+    def own_index(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's jobs by creation time."""
+        return self._key("jobs", tenant)
+
+    @property
+    def tenants(self) -> str:
+        """Name the set of the tenants that have jobs."""
+        return self._key("tenants")
 
     @property
     def leases(self) -> str:
@@ -296,6 +318,8 @@ class JobKeys:
     tickets: str
     queue: str
     index: str
+    own_index: str
+    tenants: str
     leases: str
     parked: str
     deadlines: str
@@ -308,6 +332,10 @@ class JobKeys:
     lines_err: str
     lines_open: str
     open_batches: str
+    webhooks_due: str
+    webhooks_log: str
+    job_hook: str
+    batch_hook: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,9 +380,9 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
 
 def job_keys(  # noqa: PLR0913  one name for each key
     keys: Keys, job_id: str, *, queue: str, idem: str = "", reply: str = "", group: str = "", flow: str = "",
-    batch: str = "",
+    batch: str = "", tenant: str = "",
 ) -> JobKeys:  # fmt: skip
-    """Collect one job's keys; `idem` and `reply` are full key names, empty where there is none, as `batch` may be."""
+    """Collect a job's keys; `idem` and `reply` are full names or empty, as `batch` is; `tenant` for one to be made."""
     return JobKeys(
         job=keys.job(job_id),
         events=keys.events(job_id),
@@ -364,6 +392,8 @@ def job_keys(  # noqa: PLR0913  one name for each key
         tickets=keys.tickets(queue),
         queue=keys.queue(queue),
         index=keys.index,
+        own_index=keys.own_index(tenant or "none"),
+        tenants=keys.tenants,
         leases=keys.leases,
         parked=keys.parked,
         deadlines=keys.deadlines,
@@ -376,4 +406,8 @@ def job_keys(  # noqa: PLR0913  one name for each key
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),
         open_batches=keys.open_batches,
+        webhooks_due=keys.webhooks,
+        webhooks_log=keys.webhook_log,
+        job_hook=keys.webhook(job_id),
+        batch_hook=keys.webhook(batch or "none"),
     )

@@ -13,6 +13,7 @@ from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
 from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
+from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
 from vessel.usage.log import UsageLog
@@ -54,6 +55,7 @@ class Sweeper:
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
         self.batches = BatchKeeper(door, runner, worker)
+        self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
         self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
         self._next: dict[str, float] = {}
@@ -62,12 +64,16 @@ class Sweeper:
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
         # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
-        await asyncio.gather(
-            self._keep(self.tick),
-            self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
-            self._keep(self._validate, every_s=FEED_EVERY_S),
-            self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
-        )
+        try:
+            await asyncio.gather(
+                self._keep(self.tick),
+                self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
+                self._keep(self._validate, every_s=FEED_EVERY_S),
+                self._keep(self._notify, every_s=FEED_EVERY_S),
+                self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),
+            )
+        finally:
+            await self.courier.close()
 
     async def _keep(self, *steps: Callable[[], Awaitable[object]], every_s: float = TICK_S) -> None:
         while True:
@@ -107,6 +113,10 @@ class Sweeper:
     async def _validate(self) -> None:
         if self._sweeps():
             await self.batches.validate()
+
+    async def _notify(self) -> None:
+        if self._sweeps():
+            await self.courier.tick()
 
     def _sweeps(self) -> bool:
         return asyncio.get_running_loop().time() < self._sweeps_until
@@ -188,14 +198,28 @@ class Sweeper:
 
     async def prune(self) -> None:
         """Drop every index entry whose record has gone by its TTL; one whose job is still kept is passed over."""
+        tenants: list[str] = await self.runner.run(
+            command("SMEMBERS", self.keys.tenants, parse=lambda raw: [word(i) for i in raw])
+        )
+        await self._prune_index(self.keys.index)
+        for tenant in tenants:
+            own = self.keys.own_index(tenant)
+            await self._prune_index(own)
+            if await self.runner.run(command("EXISTS", own, parse=int)) == 0:
+                left = command("SREM", self.keys.tenants, tenant, parse=int)
+                _, made = await self.runner.run_all([left, command("EXISTS", own, parse=int)])
+                if made:  # by a job that was created in between
+                    await self.runner.run(command("SADD", self.keys.tenants, tenant, parse=int))
+
+    async def _prune_index(self, index: str) -> None:
         now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
         horizon = now - int(self.door.settings.result_ttl * 1000)
         kept, page = 0, PRUNE_AT_ONCE
         while page == PRUNE_AT_ONCE:
-            old = command("ZRANGE", self.keys.index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
+            old = command("ZRANGE", index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
                           parse=lambda raw: [word(i) for i in raw])  # fmt: skip
             ids = await self.runner.run(old)
             alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
             gone = [i for i, there in zip(ids, alive, strict=True) if not there]
-            await self.runner.run_all([self._forget(self.keys.index, i) for i in gone])
+            await self.runner.run_all([self._forget(index, i) for i in gone])
             kept, page = kept + len(ids) - len(gone), len(ids)

@@ -85,6 +85,8 @@ def _after(s: Situation, failure: Failure) -> Decision:  # noqa: C901, PLR0911  
             return _step_down(s, failure) or _fail(
                 s, failure, f"No other model of the chain takes it{_sizes(failure)}."
             )
+        case Reason.LACKS_TOOLS:
+            return _step_down(s, failure) or _fail(s, failure, "No other model of the chain has them.")
         case Reason.MODEL_GONE:
             return _replace_model(s, failure)
         case Reason.UNAUTHORIZED | Reason.NO_KEY | Reason.FORBIDDEN | Reason.SPEND_LIMIT:

@@ -19,15 +19,17 @@ BLOCK_MS = 2000
 """How long a blocking read waits at the server; below every socket timeout."""
 
 
-def read_streams(after: Mapping[str, str], *, block_ms: int = BLOCK_MS) -> Call[dict[str, list[Event]]]:
-    """Wait for entries of streams, each after an id; streams without any are left out."""
+def read_streams(
+    after: Mapping[str, str], *, block_ms: int = BLOCK_MS, most: int = 500
+) -> Call[dict[str, list[Event]]]:
+    """Wait for entries of streams, each after an id; streams without any are left out. 0 ms: do not wait."""
 
     def parse(raw: Any) -> dict[str, list[Event]]:
         streams = raw.items() if isinstance(raw, dict) else raw or ()
         return {word(name): events_in(rows) for name, rows in streams if rows}
 
-    head = ("XREAD", "COUNT", 500, "BLOCK", max(1, block_ms), "STREAMS")
-    return command(*head, *after, *after.values(), parse=parse)
+    wait = ("BLOCK", block_ms) if block_ms > 0 else ()
+    return command("XREAD", "COUNT", most, *wait, "STREAMS", *after, *after.values(), parse=parse)
 
 
 def read_stream(stream: str, after: str, *, block_ms: int = BLOCK_MS) -> Call[list[Event]]:
@@ -46,14 +48,27 @@ def events_of(keys: Keys, job_id: str) -> Call[list[Event]]:
     return command("XRANGE", keys.events(job_id), "-", "+", parse=events_in)
 
 
-def jobs_page(keys: Keys, start: int, size: int) -> Call[list[tuple[str, int]]]:
-    """Name jobs by rank with their creation time, newest first; by rank, as many jobs share a millisecond."""
+def jobs_page(keys: Keys, start: int, size: int, tenant: str) -> Call[list[tuple[str, int]]]:
+    """Name a tenant's jobs by rank with their creation time, newest first; by rank, as many share a millisecond."""
+    return command("ZRANGE", keys.own_index(tenant), start, start + size - 1, "REV", "WITHSCORES", parse=_scored)
 
-    def parse(raw: Any) -> list[tuple[str, int]]:
-        flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
-        return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
-    return command("ZRANGE", keys.index, start, start + size - 1, "REV", "WITHSCORES", parse=parse)
+def jobs_since(keys: Keys, tenant: str, newest: int | None, skip: int, size: int) -> Call[list[tuple[str, int]]]:
+    """Name a tenant's jobs with their creation time, newest first, from those of a millisecond on; `skip` so many."""
+    begin: int | str = "+inf" if newest is None else newest
+    return command("ZRANGE", keys.own_index(tenant), begin, "-inf", "BYSCORE", "REV", "LIMIT", skip, size, "WITHSCORES",
+                   parse=_scored)  # fmt: skip
+
+
+def jobs_at(keys: Keys, tenant: str, created: int) -> Call[list[str]]:
+    """Name a tenant's jobs of one millisecond, in the order of a listing."""
+    return command("ZRANGE", keys.own_index(tenant), created, created, "BYSCORE", "REV",
+                   parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+
+
+def _scored(raw: Any) -> list[tuple[str, int]]:
+    flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
+    return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
 
 def succeeded(job: Job) -> Job:
@@ -62,6 +77,12 @@ def succeeded(job: Job) -> Job:
         return job
     raise JobFailed(job.id, str(job.state), job.reason or str(job.state), job.message or "no reason was recorded",
                     job.attempts)  # fmt: skip
+
+
+def order_of(event_id: str) -> tuple[int, int]:
+    """Read an entry's id as what it is ordered by."""
+    first, _, second = event_id.partition("-")
+    return int(first), int(second or 0)
 
 
 def events_in(rows: Any) -> list[Event]:

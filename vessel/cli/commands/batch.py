@@ -25,12 +25,13 @@ def submit(
     window: Window = "24h",
     metadata: Metadata = None,
     key: Key = None,
+    webhook: options.Webhook = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check every line, store the file and let the batch go; prints its id. Nothing is sent for a faulty file."""
     from vessel.cli.batches import submit as submit_file
 
-    submit_file(file, window, metadata, key, as_json=as_json)
+    submit_file(file, window, metadata, key, webhook, as_json=as_json)
 
 
 def status(batch_id: BatchId, *, as_json: options.AsJson = False) -> None:

@@ -1,7 +1,7 @@
 -- Write a job, its idempotency key and its ticket in one step; or put it into the backlog: always (issue = 2), or when
 -- others of its lane wait there before it (issue = 1).
--- KEYS: job events idem index parked deadlines tickets queue backlog flows groups
--- ARGV: id body_hash use_key issue template queue_name repr deadline_ms look_ms to group flow *fields
+-- KEYS: job events idem index own_index tenants parked deadlines tickets queue backlog flows groups
+-- ARGV: id tenant body_hash use_key issue template queue_name repr deadline_ms look_ms to group flow *fields
 -- include: record
 -- include: ticket
 -- include: backlog
@@ -29,6 +29,8 @@ if use_key == '1' then
   redis.call('SET', idem, id .. ' ' .. body_hash)
 end
 redis.call('ZADD', index, ms(now), id)
+redis.call('ZADD', own_index, ms(now), id)
+redis.call('SADD', tenants, tenant)
 if tonumber(deadline_ms) > 0 then
   redis.call('HSET', job, 'deadline', ms(now + deadline_ms))
   redis.call('ZADD', deadlines, ms(now + deadline_ms), id)

@@ -6,6 +6,7 @@
 -- KEYS: job events tokens idem reply leases parked deadlines tickets ledger
 -- KEYS: gate bookings inflight budget whole backlog flows groups
 -- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: webhooks_due webhooks_log job_hook batch_hook
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
@@ -13,6 +14,7 @@
 -- include: budget
 -- include: attempt
 -- include: backlog
+-- include: webhook
 -- include: ended
 -- include: batch
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
@@ -52,7 +54,8 @@ redis.call('ZREM', parked, id)
 redis.call('ZREM', deadlines, id)
 redis.call('ZREM', tickets, id)
 emit(events, now, to, to, next_generation, attempt)
-line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
-ended(job, events, tokens, idem, reply, id, to, kept_ms(batch, job, ttl_ms, now))
+local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
+line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
+ended(job, events, tokens, idem, reply, hooks, id, to, kept_ms(batch, job, ttl_ms, now), now)
 forget_events(job, events)
 return {'finished', to}

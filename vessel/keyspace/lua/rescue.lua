@@ -3,6 +3,7 @@
 -- the first pieces of its answer were streamed: another answer would not go on where they end.
 -- KEYS: job events tokens idem reply leases deadlines tickets queue ledger gate bookings inflight
 -- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: webhooks_due webhooks_log job_hook batch_hook
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message broken_reason broken_message unknown
 -- include: record
@@ -10,6 +11,7 @@
 -- include: gate
 -- include: budget
 -- include: attempt
+-- include: webhook
 -- include: ended
 -- include: batch
 -- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
@@ -50,6 +52,7 @@ end
 redis.call('HSET', job, 'state', to_failed, 'reason', reason, 'message', message, 'finished', ms(now))
 redis.call('ZREM', deadlines, id)
 emit(events, now, to_failed, to_failed, generation, reason)
-line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to_failed, now)
-ended(job, events, tokens, idem, reply, id, to_failed, kept_ms(batch, job, ttl_ms, now))
+local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
+line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to_failed, now)
+ended(job, events, tokens, idem, reply, hooks, id, to_failed, kept_ms(batch, job, ttl_ms, now), now)
 return {word, ''}

@@ -1,8 +1,10 @@
 -- Make the job of the next line of a batch's group: it waits in the backlog, or has failed, where `broken` says why.
--- KEYS: job events batch lines_out lines_err lines_open open_batches index deadlines backlog flows groups
--- ARGV: id line_group position status to broken repr group flow deadline_ms ttl_ms *fields
+-- KEYS: job events batch lines_out lines_err lines_open open_batches index own_index tenants deadlines backlog flows groups
+-- KEYS: webhooks_due webhooks_log job_hook batch_hook
+-- ARGV: id tenant line_group position status to broken repr group flow deadline_ms ttl_ms *fields
 -- include: record
 -- include: backlog
+-- include: webhook
 -- include: batch
 -- Returns: made, or stale where the line has its job already or the batch does not go on.
 local held = redis.call('HMGET', batch, 'status', 'next:' .. line_group, 't:' .. line_group, 'expires')
@@ -17,13 +19,17 @@ redis.call('PEXPIRE', lines_open, redis.call('PTTL', batch))
 redis.call('HSET', job, 'id', id, 'state', to, 'gen', 0, 'created', ms(now), 'updated', ms(now), 'line', line,
   unpack(record))
 redis.call('ZADD', index, ms(now), id)
+redis.call('ZADD', own_index, ms(now), id)
+redis.call('SADD', tenants, tenant)
 emit(events, now, 'created', to, 0, repr)
 if broken ~= '' then
   local kept = kept_ms(batch, job, ttl_ms, now)
   redis.call('HSET', job, 'finished', ms(now))
   redis.call('PEXPIRE', job, kept)
   redis.call('PEXPIRE', events, kept)
-  line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
+  local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
+  line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
+  job_webhook(hooks, job, redis.call('HGET', job, 'webhook'), id, to, kept, now)
   return 'made'
 end
 local deadline = tonumber(held[4])

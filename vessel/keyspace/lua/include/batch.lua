@@ -19,12 +19,13 @@ local function forget_events(job, events)
   end
 end
 
-local function end_batch(batch, open_batches, now)
-  local held = redis.call('HMGET', batch, 'left', 'ends_as', 'id')
+local function end_batch(batch, open_batches, hooks, now)
+  local held = redis.call('HMGET', batch, 'left', 'ends_as', 'id', 'webhook')
   if not held[2] or tonumber(held[1]) > 0 then return end
   redis.call('HSET', batch, 'status', held[2], 'at:' .. held[2], ms(now), 'updated', ms(now))
   redis.call('HDEL', batch, 'ends_as')
   redis.call('ZREM', open_batches, held[3])
+  batch_webhook(hooks, batch, held[4], held[3], held[2], now)
 end
 
 -- An amount like 0.0000123 in units of 10^-12, as a text, because it may be larger than a number here is exact.
@@ -40,7 +41,8 @@ local function add_usage(batch, job)
   local found = redis.call('HMGET', job, 'usage', 'cost')
   if found[1] and found[1] ~= '' then
     for name, count in pairs(cjson.decode(found[1])) do
-      redis.call('HINCRBY', batch, 'u:' .. name, ms(count))
+      -- What is said of tools beside the tokens is no count; an error here would leave the line half ended.
+      if type(count) == 'number' then redis.call('HINCRBY', batch, 'u:' .. name, ms(count)) end
     end
   end
   if found[2] and found[2] ~= '' then
@@ -48,7 +50,7 @@ local function add_usage(batch, job)
   end
 end
 
-local function line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
+local function line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
   local line = redis.call('HGET', job, 'line')
   if not line or redis.call('SREM', lines_open, line) == 0 then return end
   local life = redis.call('PTTL', batch)
@@ -65,5 +67,5 @@ local function line_ended(batch, lines_out, lines_err, lines_open, open_batches,
   redis.call('HINCRBY', batch, 'left', -1)
   redis.call('HSET', batch, 'updated', ms(now))
   add_usage(batch, job)
-  end_batch(batch, open_batches, now)
+  end_batch(batch, open_batches, hooks, now)
 end

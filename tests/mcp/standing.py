@@ -17,6 +17,7 @@ from tests.api.serving import Served, free_port
 from vessel.api import keys as api_keys
 from vessel.control import clear_maintenance, clock, set_maintenance
 from vessel.keyspace.names import Keys
+from vessel.submit import DEFAULT_TENANT
 from vessel.watch import jobs_page
 from vessel.wire import TERMINAL
 
@@ -87,7 +88,7 @@ class Standing(Served):
     def open_jobs(self) -> list[Job]:
         """Read every job that has not ended."""
         with self.inside() as (door, runner):
-            names = [name for name, _ in runner.run(jobs_page(door.keys, 0, 1000))]
+            names = [name for name, _ in runner.run(jobs_page(door.keys, 0, 1000, DEFAULT_TENANT))]
             jobs = [runner.run(door.store.peek(name)) for name in names]
         return [job for job in jobs if job is not None and job.state not in TERMINAL]
 

@@ -88,7 +88,8 @@ class Up:
         """Start it; `await_event` says when it is ready. `more` are variables of its environment."""
         self.data_dir = data_dir
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), **more)
+        ports = {name: str(free_port()) for name in ("VESSEL_API_PORT", "VESSEL_MCP_PORT")}
+        self.env = environment(data_dir, **(ports | more))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(

@@ -15,6 +15,7 @@ from vessel.api import chat, faults, health, jobs, models, steering, usage
 from vessel.api.auth import Gatekeeper, Tenant
 from vessel.api.guard import Guard
 from vessel.api.keys import KeyFile
+from vessel.api.mcp import McpFace, mount
 from vessel.api.metrics import Measured, Measuring
 from vessel.api.schemas import SCHEMAS
 from vessel.api.session import open_session
@@ -38,6 +39,7 @@ ABOUT = (
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; connections are opened when it starts. It raises NoRedis and SettingsError then."""
+    mcp = McpFace(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             yield
         finally:
+            await mcp.stop()
             await session.close()
 
     app = FastAPI(
@@ -68,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         for router in _routers():
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
     app.include_router(health.router)
+    mount(app, mcp)
     _serve_openapi(app)
     return app
 

@@ -44,6 +44,11 @@ def api_command() -> list[str]:
     return [sys.executable, "-P", "-m", "vessel.cli.main", "api"]
 
 
+def mcp_command() -> list[str]:
+    """Serve MCP over HTTP."""
+    return [sys.executable, "-P", "-m", "vessel.cli.main", "mcp", "--http"]
+
+
 def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", latency_scale: float = 1.0) -> list[str]:
     """Run the simulator; its address is written to a file once it listens."""
     return [

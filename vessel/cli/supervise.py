@@ -163,6 +163,7 @@ def _bring_up(
     stack.start_workers(groups, slots=slots, token=token)
     stack.start_scheduler()
     stack.start_api()
+    stack.start_mcp()
     sys.stdout.flush()
 
     def look() -> None:

@@ -22,6 +22,10 @@ ApiHost = Annotated[
     str | None, Option("--host", metavar="ADDRESS", help="Where to listen; VESSEL_API_HOST without it.")
 ]
 ApiPort = Annotated[int | None, Option("--port", min=1, max=65535, metavar="PORT", help="VESSEL_API_PORT without it.")]
+Http = Annotated[bool, Option("--http", help="Serve streamable HTTP, not standard input and output.")]
+McpPort = Annotated[
+    int | None, Option("--port", min=1, max=65535, metavar="PORT", help="With --http: VESSEL_MCP_PORT without it.")
+]
 World = Annotated[Literal["today", "seed"] | None, Option(help="Models of today, or of October 2025.")]
 Plan = Annotated[Literal["developer", "free"] | None, Option(help="Whose rate limits to keep.")]
 Scenario = Annotated[Path | None, Option(metavar="F", help="A TOML or JSON file of faults, limits and latency.")]
@@ -42,7 +46,7 @@ def demo(*, live: Live = False, as_json: options.AsJson = False) -> int:
 def up(
     *, sim: Simulated = False, group: Groups = None, concurrency: Slots = None, as_json: options.AsJson = False
 ) -> int:
-    """Run everything until Ctrl-C: Redis where none is set, a worker process per tier group, the scheduler."""
+    """Run everything until Ctrl-C: Redis where none is set, worker processes, the scheduler, API and MCP."""
     from vessel.cli.supervise import supervise
 
     return supervise(simulated=sim, groups=group, concurrency=concurrency, as_json=as_json)
@@ -60,6 +64,13 @@ def api(*, host: ApiHost = None, port: ApiPort = None, as_json: options.AsJson =
     from vessel.cli.rest import serve_rest
 
     return serve_rest(host, port, as_json=as_json)
+
+
+def mcp(*, http: Http = False, host: ApiHost = None, port: McpPort = None, as_json: options.AsJson = False) -> int:
+    """Serve the Model Context Protocol on standard input and output, for the host that starts it; or over HTTP."""
+    from vessel.cli.mcp import serve_mcp
+
+    return serve_mcp(http=http, host=host, port=port, as_json=as_json)
 
 
 def scheduler(*, as_json: options.AsJson = False) -> int:

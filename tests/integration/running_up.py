@@ -84,15 +84,19 @@ def _is_zombie(folder: Path) -> bool:
 class Up:
     """A running `vessel up --sim --json`."""
 
-    def __init__(self, data_dir: Path, *arguments: str) -> None:
-        """Start it; `await_event` says when it is ready."""
+    def __init__(self, data_dir: Path, *arguments: str, flower: bool = False) -> None:
+        """Start it; `await_event` says when it is ready. Flower takes a second, so only those who look at it want it."""
         self.data_dir = data_dir
+        leave_out = () if flower else ("--no-flower",)
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()))
+        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), VESSEL_FLOWER_PORT=str(free_port()))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(
-            [*VESSEL, "up", "--sim", "--json", *arguments], env=self.env, stdout=subprocess.PIPE, stderr=self.log
+            [*VESSEL, "up", "--sim", "--json", *leave_out, *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

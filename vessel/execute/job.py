@@ -45,6 +45,8 @@ class JobRun:
         self.job = held.job
         self.policy = Policy.model_validate(self.job.policy)
         self.hop = self.job.hop
+        self.model = self.job.model
+        """The model that was or is asked, once that is decided; shown in logs and in Flower."""
         self.ended = NO_ATTEMPT
         self.sending: asyncio.Future[Outcome] | None = None
         self.cut = ""
@@ -58,6 +60,7 @@ class JobRun:
         planned = plan(self.executor, self.job, self.policy, self.hop)
         if isinstance(planned, Failure):
             return await self._follow(self._decide(planned), planned)
+        self.model = planned.call.model.id
         admission = Admission(self.executor, self.held, planned.call)
         refusal = await admission.pass_gate()
         self.ended = admission.ending

@@ -124,9 +124,9 @@ class Executor:
                 ended = await run.serve()
             finally:
                 self._runs.pop(owner, None)
-            log.info("job.served", job_id=job_id, tier=held.job.tier, model=held.job.model, state=ended,
+            log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
                      attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
-            return {"job": job_id, "state": ended, "model": held.job.model}
+            return {"job": job_id, "state": ended, "model": run.model}
 
     async def _with_body(self, held: Held) -> Held:
         """Read the request of a batch's line, whose record only says where it lies; none where its file is gone."""

@@ -15,6 +15,7 @@ from kombu.utils.imports import symbol_by_name
 
 from vessel.dispatch.queues import tiers_of
 from vessel.errors import Unreachable, VesselError
+from vessel.observe.exporter import export
 from vessel.observe.logs import configure_logs, get_logger
 from workers.pool import AsyncioPool
 from workers.runs import REQUEST
@@ -118,6 +119,9 @@ class ExecutorStep(bootsteps.StartStopStep):
             except VesselError as error:
                 _refuse(str(error), error.exit_code)
         process.pool = pool
+        measured = getattr(process.executor, "measured", None)
+        if process.settings is not None and measured is not None:
+            export(process.settings, measured.instruments.registry)
         pool.at_stop(process.executor.close)
 
     def close(self, parent: Any) -> None:

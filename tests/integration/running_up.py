@@ -85,7 +85,7 @@ class Up:
     """A running `vessel up --sim --json`."""
 
     def __init__(self, data_dir: Path, *arguments: str, flower: bool = False) -> None:
-        """Start it; `await_event` says when it is ready. Flower takes a second, so only those who look at it want it."""
+        """Start it; `await_event` says when it is ready. Flower takes a second, so few start it."""
         self.data_dir = data_dir
         leave_out = () if flower else ("--no-flower",)
         data_dir.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from vessel.api import examples
 from vessel.api.auth import SeenBy, Tenant
 from vessel.api.faults import documented
-from vessel.api.metrics import Measured, rendered
+from vessel.api.metrics import Measured, exposition
 from vessel.api.session import Here
 from vessel.client import documents
 from vessel.client.gates import GateInfo, MaintenanceInfo, limits, maintained
@@ -150,5 +150,4 @@ async def metrics(request: Request, here: Here, tenant: Tenant) -> Response:
     del tenant
     seen = await _look(request, here)
     measured: Measured = request.app.state.measured
-    return Response(rendered(measured, seen.tiers, seen.gates, seen.info, up=seen.redis),
-                    headers={"content-type": CONTENT_TYPE_LATEST})  # fmt: skip
+    return Response(await exposition(measured, seen, here), headers={"content-type": CONTENT_TYPE_LATEST})

@@ -67,6 +67,7 @@ class JobRun:
         if refusal is not None:
             return await self._turn_back(refusal, planned.call)
         outcome = await self._send(planned, probes=admission.probes)
+        self.executor.measured.attempt(planned.call, outcome, self.executor.now_ms())
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
@@ -92,6 +93,7 @@ class JobRun:
     async def _turn_back(self, refusal: Failure | str, call: Call) -> str:
         """Follow what the gate said instead of going: nothing was sent, so a retry is only another wait."""
         if isinstance(refusal, Failure):
+            self.executor.measured.refused(call, refusal)
             return await self._follow(self._decide(refusal), refusal, at_gate=self._feeder_sees(refusal, call))
         if refusal == CANCELLED:
             return await self._follow(_CANCELLED, None)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.batches.files import body_of, read_source
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
+from vessel.execute.measuring import Measured
 from vessel.execute.output_history import REFRESH_S, OutputHistory
 from vessel.execute.persist import Spool, persist
 from vessel.jobs.steps import Held
@@ -73,6 +74,7 @@ class Executor:
         self.sweeper: Sweeper | None = None
         self._blocked: dict[str, float] = {}
         self._background: list[asyncio.Task[None]] = []
+        self.measured = Measured()
 
     @classmethod
     async def open(
@@ -88,6 +90,7 @@ class Executor:
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
             await executor._beat()
+            executor.measured.watch(executor)
         except BaseException:
             await executor._disconnect()
             raise
@@ -124,6 +127,7 @@ class Executor:
                 ended = await run.serve()
             finally:
                 self._runs.pop(owner, None)
+            self.measured.served(held.job, ended, self.now_ms())
             log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
                      attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             return {"job": job_id, "state": ended, "model": run.model}
@@ -173,6 +177,11 @@ class Executor:
         names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
         names.append(command("HDEL", self.keys.slots, self.worker, parse=word))
         await self.runner.run_all(names)
+
+    @property
+    def held(self) -> int:
+        """Return how many jobs this process has claimed and not carried on yet."""
+        return len(self._runs)
 
     def now_ms(self) -> int:
         """Return Redis' time as last seen, carried on by this process' monotonic clock."""
@@ -256,6 +265,7 @@ class Executor:
         calls: list[Any] = [beat, self.door.alive(), self.door.availability()]
         known = self.availability
         now, self.alive, seen = await self.runner.run_all(calls)
+        self.measured.beaten()
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000

@@ -74,6 +74,7 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
     "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
     "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
+    "tally": KeyClass(r"tally", Life.PERMANENT, "one hash: sums of the ledger for metrics, by model and outcome"),
     "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
     "api_keys": KeyClass(
         r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
@@ -253,6 +254,11 @@ class Keys:
     def ledger(self) -> str:
         """Name the stream of charged calls."""
         return self._key("ledger")
+
+    @property
+    def tally(self) -> str:
+        """Name the hash of the ledger's sums."""
+        return self._key("tally")
 
     @property
     def models(self) -> str:

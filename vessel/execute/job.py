@@ -15,6 +15,7 @@ from vessel.execute.failover import way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
 from vessel.execute.streaming import UNREAD, Readers, left_unread
+from vessel.execute.tracing import calling, ended
 from vessel.gate.learn import Started, learn
 from vessel.gate.limiter import PERIOD_MS
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
@@ -122,7 +123,7 @@ class JobRun:
         """Call the upstream; a cancel of the job or a second TERM cuts the call and leaves it unknown."""
         number = planned.call.number
         async with Readers(self.executor, self.held, number, self.cancel) as readers:
-            task = asyncio.ensure_future(readers.call(planned, f"{self.job.id}/{number}", probes=probes))
+            task = asyncio.ensure_future(self._call(readers, planned, f"{self.job.id}/{number}", probes=probes))
             self.sending = task
             try:
                 outcome = await task
@@ -135,6 +136,12 @@ class JobRun:
                 self.sending = None
         self.streamed = readers.served
         return outcome
+
+    async def _call(self, readers: Readers, planned: Plan, attempt: str, *, probes: bool) -> Outcome:
+        with calling(self.executor, planned) as span:
+            outcome = await readers.call(planned, attempt, probes=probes)
+            ended(span, outcome)
+            return outcome
 
     def cancel(self, why: str = "The job was cancelled") -> None:
         """Cut the call in flight, because the job was cancelled or nobody would get the answer."""

@@ -16,12 +16,14 @@ from vessel.execute.job import JobRun
 from vessel.execute.measuring import Measured
 from vessel.execute.output_history import REFRESH_S, OutputHistory
 from vessel.execute.persist import Spool, persist
+from vessel.execute.tracing import running
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.keyspace.listen import listen
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
+from vessel.observe.tracing import STATE
 from vessel.registry import Availability, Vessel, resolve, vessel_of
 from vessel.submit import SILENT_MS, Door
 from vessel.upstream.groq import GroqUpstream
@@ -123,13 +125,15 @@ class Executor:
                 held = await self._with_body(held)
             run = JobRun(self, held)
             self._runs[owner] = run
-            try:
-                ended = await run.serve()
-            finally:
-                self._runs.pop(owner, None)
+            with running(held.job) as span:
+                try:
+                    ended = await run.serve()
+                finally:
+                    self._runs.pop(owner, None)
+                span.set({STATE: ended})
+                log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
+                         attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             self.measured.served(held.job, ended, self.now_ms())
-            log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
-                     attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             return {"job": job_id, "state": ended, "model": run.model}
 
     async def _with_body(self, held: Held) -> Held:

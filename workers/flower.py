@@ -196,6 +196,14 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
         return None
 
 
+def _current_user(handler: Any) -> Any:
+    """Flower's own comparison fails for other letters than ASCII; with a login set, the gate has compared."""
+    return True if handler.application.options.basic_auth else _FLOWERS_OWN(handler)
+
+
+_FLOWERS_OWN = BaseHandler.get_current_user
+
+
 def _knows(logins: list[str], header: str) -> bool:
     """Compare with every login in constant time."""
     scheme, _, given = header.partition(" ")
@@ -231,3 +239,4 @@ def install() -> None:
     flower.events.EventsState = ReducedState
     flower.app.Inspector = ReducedInspector
     BaseHandler.unauthenticated_api = False
+    BaseHandler.get_current_user = _current_user

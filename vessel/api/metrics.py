@@ -55,7 +55,7 @@ class Measuring:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "unknown")
+                route = route_of(scope)
                 method = scope["method"] if scope["method"] in METHODS else "other"
                 told.count("vessel_api_requests_total", method, route, str(message["status"]))
                 told.observe("vessel_api_request_seconds", time.perf_counter() - began, route)
@@ -63,6 +63,15 @@ class Measuring:
 
         with told.gauge("vessel_api_requests_open").track_inprogress():
             await self.app(scope, receive, counted)
+
+
+def route_of(scope: Scope) -> str:
+    """Return the template of a request's route, which FastAPI tells without the prefix that it is mounted under."""
+    template: str | None = getattr(scope.get("route"), "path", None)
+    if template is None:
+        return "unknown"
+    prefix = next((p for p in ("/openai/v1", "/v1") if scope["path"].startswith(f"{p}/")), "")
+    return template if template.startswith(f"{prefix}/") else prefix + template
 
 
 @dataclass(frozen=True, slots=True)

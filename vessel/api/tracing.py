@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers
 from structlog.contextvars import bound_contextvars
 
-from vessel.api.metrics import METHODS
+from vessel.api.metrics import METHODS, route_of
 from vessel.observe import tracing
 from vessel.observe.logs import get_logger
 from vessel.observe.tracing import HTTP_METHOD, HTTP_ROUTE, HTTP_STATUS, REQUEST, SpanKind
@@ -54,7 +54,7 @@ class Tracing:
             try:
                 await self.app(scope, receive, noting)
             finally:
-                route = getattr(scope.get("route"), "path", "unknown")
+                route = route_of(scope)
                 span.rename(f"{method} {route}")
                 span.set({HTTP_ROUTE: route, HTTP_STATUS: status or None})
                 if status >= SERVER_ERROR:

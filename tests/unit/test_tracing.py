@@ -49,13 +49,13 @@ def test_a_context_is_carried_while_traces_are_off() -> None:
 
 
 def test_nothing_of_opentelemetry_is_imported_while_traces_are_off() -> None:
-    """Tracing loads none of it, and neither API nor executor nor client its SDK; redis-py loads its interface."""
+    """Tracing loads none of it, and neither API nor executor nor client its traces; redis-py loads metrics."""
     code = (
         "import sys; from vessel.observe import tracing; from vessel.settings import load_settings;"
         "tracing.begin(load_settings({}), 'x'); tracing.current();"
         "print(sorted(m for m in sys.modules if m.startswith('opentelemetry')));"
         "import vessel.api.app, vessel.execute, vessel.client; from vessel.submit import Door; Door(load_settings({}));"
-        "print(sorted(m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))))"
+        "print(sorted(m for m in sys.modules if m.startswith(('opentelemetry.sdk.trace', 'opentelemetry.exporter'))))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]", "[]"]

@@ -56,6 +56,12 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def vessel(*arguments: str, env: Mapping[str, str], stdin: bytes = b"") -> Ran:
     """Run one command to its end."""
     done = subprocess.run(
@@ -89,7 +95,8 @@ class Up:
         self.data_dir = data_dir
         leave_out = () if flower else ("--no-flower",)
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), VESSEL_FLOWER_PORT=str(free_port()))
+        ports = {f"VESSEL_{name}_PORT": str(free_port()) for name in ("API", "FLOWER", "METRICS")}
+        self.env = environment(data_dir, **ports)
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(

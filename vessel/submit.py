@@ -102,7 +102,7 @@ class Door:
         )
         self.files = FileStore(self.keys)
         self.batches = BatchStore(self.keys, self.store.ttl_ms)
-        tracing.begin(settings, "vessel-client")
+        tracing.begin(settings, tracing.CLIENT)
 
     def model_of(self, hop: str) -> Model:
         """Return the model behind a hop's name; the failover vessel's is the one set now. Raises UnknownModel."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BREAKERS = {"closed": 0, "ramp": 1, "open": 2}
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-MOST_PAGES = 40
+MOST_PAGES = 80
 """Pages of the ledger that one scrape adds; the next one goes on."""
 _LANES = {int(number): str(lane) for lane, number in LANES.items()}
 
@@ -89,7 +89,7 @@ async def depths(here: Session) -> Depths:
     """Look at what no other view of the API holds. Raises RedisUnreachable, RedisRefused."""
     found = await here.run(_depths(here))
     for _ in range(MOST_PAGES):
-        if not found.tally.left:
+        if not found.tally.behind:
             break
         found = Depths(
             found.now, found.oldest, found.batches, found.slots, await here.runner.run(tally(here.door.keys))
@@ -140,11 +140,11 @@ async def exposition(measured: Measured, seen: Look, here: Session) -> bytes:
         for gate in seen.gates:
             _gate(told, gate)
     told.set("vessel_redis_up", up)
-    text = generate_latest(told.registry) if up else _only_up()
+    text = generate_latest(told.registry) if up else only_away()
     return generate_latest(measured.instruments.registry) + text
 
 
-def _only_up() -> bytes:
+def only_away() -> bytes:
     """Write that Redis is away: figures that are not known must not look like zeros."""
     alone = Instruments(Source.REDIS, only={"vessel_redis_up"})
     alone.set("vessel_redis_up", 0)
@@ -166,7 +166,7 @@ def _waiting(told: Instruments, found: Depths, tiers: list[str]) -> None:
         told.count("vessel_cost_usd_total", model, outcome, by=nano_usd / 1e9)
     for model, calls in sums.cached.items():
         told.count("vessel_cache_hits_total", model, by=calls)
-    told.set("vessel_ledger_lag_entries", sums.left)
+    told.set("vessel_ledger_lag_seconds", max(0.0, (found.now - sums.behind) / 1000) if sums.behind else 0.0)
 
 
 def _tiers(told: Instruments, seen: Look) -> None:

@@ -102,7 +102,7 @@ METRICS: tuple[Metric, ...] = (
          ("model", "outcome")),
         ("vessel_cache_hits_total", _C, "Charged calls of which the upstream had a part of the prompt cached.",
          ("model",)),
-        ("vessel_ledger_lag_entries", _G, "Ledger entries that the four counters above do not hold yet."),
+        ("vessel_ledger_lag_seconds", _G, "Age of the first ledger entry that these counters do not hold; 0: none."),
     ),
     *_of(
         Source.API,

@@ -7,6 +7,7 @@ names of attributes are those of OpenTelemetry's GenAI conventions, which are st
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ ATTEMPT, PRIORITY, REQUEST, REASON = "vessel.attempt", "vessel.priority", "vesse
 
 _HEADER = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CARRIED: ContextVar[str] = ContextVar("traceparent", default="")
+
+CLIENT = "vessel-client"
+CLIENT_PATIENCE_S = 2.0
 
 log = get_logger(__name__)
 
@@ -125,7 +129,10 @@ def _own_provider(service: str) -> Any:
 
     named = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": service}
     provider = TracerProvider(resource=Resource.create(named))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    # A command must not wait long at its end for a collector that does not answer, nor print what it has no place for.
+    quick = service == CLIENT and not any(name.endswith("_TIMEOUT") for name in os.environ if name.startswith("OTEL_"))
+    logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=CLIENT_PATIENCE_S if quick else None)))
     return provider
 
 

@@ -10,16 +10,19 @@ from vessel.keyspace.script import Call, load, pairs
 if TYPE_CHECKING:
     from vessel.keyspace.names import Keys
 
-AT_MOST = 500
+AT_MOST = 250
 """Entries that one call adds: it takes Redis a few milliseconds."""
 MOST_FIELDS = 2000
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What charged calls took since there are sums, by model; money in nano-USD. `left`: entries not added yet."""
+    """What charged calls took since there are sums, by model; money in nano-USD.
 
-    left: int = 0
+    `behind`: when the first entry that is not added yet was written, epoch ms of Redis; 0: all are.
+    """
+
+    behind: int = 0
     calls: dict[tuple[str, str], int] = field(default_factory=dict)
     tokens: dict[tuple[str, str], int] = field(default_factory=dict)
     nano_usd: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -33,8 +36,8 @@ def tally(keys: Keys) -> Call[Tally]:
 
 
 def _read(raw: Any) -> Tally:
-    left, *flat = raw
-    found = Tally(int(left))
+    behind, *flat = raw
+    found = Tally(int(behind))
     for name, value in pairs(flat).items():
         what, *labels = name.split("|")
         match what, labels:

@@ -24,7 +24,6 @@ from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
 from vessel.observe import tracing
-from vessel.observe.logs import current_request
 from vessel.observe.tracing import JOB, PRIORITY, REQUEST_MODEL, TIER, SpanKind
 from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
@@ -207,7 +206,7 @@ class Door:
             builtin_tools=found.builtin_tools,
             streams=bool(submission.request.stream),
             trace=tracing.current(),
-            request_id=current_request(),
+            request_id=tracing.current_request(),
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
 

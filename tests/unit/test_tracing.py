@@ -61,6 +61,13 @@ def test_nothing_of_opentelemetry_is_imported_while_traces_are_off() -> None:
     assert done.stdout.split() == ["[]", "[]"]
 
 
+def test_a_requests_id_is_known_while_it_is_served() -> None:
+    """It goes into the records of the jobs that the request submits."""
+    with tracing.serving("req_1"):
+        assert tracing.current_request() == "req_1"
+    assert tracing.current_request() == ""
+
+
 IN_MEMORY = """
 import sys
 from opentelemetry import trace

@@ -49,6 +49,7 @@ class Tracing:
         told = {HTTP_METHOD: method, REQUEST: request_id}
         with (
             tracing.span(method, SpanKind.SERVER, told, parent=parent) as span,
+            tracing.serving(request_id),
             bound_contextvars(**ids(request_id)),
         ):
             try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vessel.observe.metrics import Instruments, Source
 from vessel.upstream.outcome import Failure, Outcome, Success
+from vessel.usage.rows import SUCCEEDED
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from vessel.jobs.model import Job
     from vessel.usage.rows import Call
 
-SUCCEEDED = "succeeded"
 _ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED})
 _LEFT = frozenset({*JobState, "late", "superseded", "missing", "released", "spooled"})
 """The words in which a claim can end; another one is counted as `other`."""

@@ -65,11 +65,6 @@ def error_class(_logger: object, _method: str, event: MutableMapping[str, Any]) 
     return event
 
 
-def current_request() -> str:
-    """Return the id of the REST request under which this code runs; empty elsewhere."""
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
-
-
 def _shared() -> list[Any]:
     return [
         structlog.contextvars.merge_contextvars,

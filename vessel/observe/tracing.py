@@ -15,8 +15,6 @@ from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from vessel.observe.logs import get_logger
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -43,11 +41,10 @@ ATTEMPT, PRIORITY, REQUEST, REASON = "vessel.attempt", "vessel.priority", "vesse
 
 _HEADER = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _CARRIED: ContextVar[str] = ContextVar("traceparent", default="")
+_REQUEST: ContextVar[str] = ContextVar("request_id", default="")
 
 CLIENT = "vessel-client"
 CLIENT_PATIENCE_S = 2.0
-
-log = get_logger(__name__)
 
 
 class SpanKind(StrEnum):
@@ -116,7 +113,11 @@ def begin(settings: Settings, service: str) -> None:
         if isinstance(provider, trace.ProxyTracerProvider):
             provider = _own_provider(service)
     except ImportError:
-        log.warning("tracing.not_installed", then="pip install 'groq-vessel[otel]'; nothing is traced without it")
+        from vessel.observe.logs import get_logger  # noqa: PLC0415  a client that says nothing needs no structlog
+
+        get_logger(__name__).warning(
+            "tracing.not_installed", then="pip install 'groq-vessel[otel]'; nothing is traced without it"
+        )
         return
     _Tracing.tracer = provider.get_tracer("vessel")
 
@@ -155,6 +156,21 @@ def current() -> str:
 def trace_id(traceparent: str) -> str:
     """Return the trace's id, as logs show it."""
     return traceparent[3:35]
+
+
+def current_request() -> str:
+    """Return the id of the REST request under which this code runs; empty elsewhere."""
+    return _REQUEST.get()
+
+
+@contextmanager
+def serving(request_id: str) -> Iterator[None]:
+    """Run a block for a REST request."""
+    token = _REQUEST.set(request_id)
+    try:
+        yield
+    finally:
+        _REQUEST.reset(token)
 
 
 @contextmanager

@@ -180,8 +180,12 @@ class Settings(BaseSettings):
     """Port of Flower."""
     flower_auth_file: FilePath | None = None
     """Holds Flower's `user:password`."""
-    metrics_port: Port = 9108
-    """Port of a worker's metrics."""
+    metrics_host: str = "127.0.0.1"
+    """Address of workers' metrics, which ask for no key."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
+    """Port of a worker's metrics; further processes of a host take the next free one; 0: none."""
+    tracing: bool = False
+    """Whether traces are sent, to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `otel`."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses."""
     webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
@@ -202,7 +206,6 @@ class Settings(BaseSettings):
     """`console` or `json`; unset: console on a terminal, else json."""
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
-
     openai_api_key: SecretStr | None = None
     """The key of the failover endpoint."""
     openai_base_url: Annotated[str, AfterValidator(_base_url)] | None = None
@@ -250,14 +253,13 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def _half_tls(settings: Settings) -> list[str]:
-    both = (settings.api_tls_cert is None) == (settings.api_tls_key is None)
-    return [] if both else ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"]
+    half = (settings.api_tls_cert is None) != (settings.api_tls_key is None)
+    return ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"] if half else []
 
 
 def _open_flower(settings: Settings) -> list[str]:
-    if settings.flower_host in LOOPBACK or settings.flower_auth_file:
-        return []
-    return ["VESSEL_FLOWER_HOST: off loopback Flower asks for a login; name its file in VESSEL_FLOWER_AUTH_FILE"]
+    text = "VESSEL_FLOWER_HOST: off loopback Flower asks for a login; name its file in VESSEL_FLOWER_AUTH_FILE"
+    return [] if settings.flower_host in LOOPBACK or settings.flower_auth_file else [text]
 
 
 def _shared_ports(settings: Settings) -> list[str]:
@@ -265,7 +267,9 @@ def _shared_ports(settings: Settings) -> list[str]:
     for field in ("api_port", "mcp_port", "flower_port", "metrics_port"):
         used.setdefault(getattr(settings, field), []).append(env_name(field))
     return [
-        f"{' and '.join(names)}: {port} can serve only one of them" for port, names in used.items() if len(names) > 1
+        f"{' and '.join(names)}: {port} can serve only one of them"
+        for port, names in used.items()
+        if port and len(names) > 1
     ]
 
 
@@ -372,9 +376,8 @@ _RULES = {
 
 def _found(value: object) -> str:
     text = str(value)
-    if len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr):
-        return ""
-    return f", not {text!r}"
+    hidden = len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr)
+    return "" if hidden else f", not {text!r}"
 
 
 def resolve_redis_url(settings: Settings) -> str | None:

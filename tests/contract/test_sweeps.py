@@ -12,7 +12,7 @@ from tests.waiting import wait_until, wait_until_async
 from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
 from vessel.jobs.steps import Answer, Issue
-from vessel.keyspace.names import TTL_CLASSES, Life, family
+from vessel.keyspace.lives import TTL_CLASSES, Life, family
 from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
 from vessel.settings import load_settings

@@ -15,7 +15,8 @@ from vessel.jobs.record import NewJob, new_job_id, read_attempts, read_job
 from vessel.jobs.steps import NO_ATTEMPT, Feed, Final, Held, Start, Wait
 from vessel.jobs.store import LIGHT_FIELDS, JobStore
 from vessel.jobs.tokens import Batch, stream
-from vessel.keyspace.names import TTL_CLASSES, Keys, family, job_keys
+from vessel.keyspace.lives import TTL_CLASSES, family
+from vessel.keyspace.names import Keys, job_keys
 from vessel.wire import TERMINAL, JobState, Priority
 
 if TYPE_CHECKING:

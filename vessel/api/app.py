@@ -19,6 +19,8 @@ from vessel.api.mcp import McpFace, mount
 from vessel.api.metrics import Measured, Measuring
 from vessel.api.schemas import SCHEMAS
 from vessel.api.session import open_session
+from vessel.api.tracing import Tracing
+from vessel.observe.tracing import begin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,6 +41,7 @@ ABOUT = (
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; connections are opened when it starts. It raises NoRedis and SettingsError then."""
+    begin(settings, "vessel-api")
     mcp = McpFace(settings)
 
     @asynccontextmanager
@@ -65,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.measured = Measured()
     app.add_middleware(Measuring, measured=app.state.measured)
+    app.add_middleware(Tracing)
     app.add_middleware(Guard, settings=settings)
     faults.install(app)
     for prefix in PREFIXES:

@@ -46,7 +46,16 @@ def vessel(
 
 
 for panel, members in {
-    "Run": (running.demo, running.up, running.worker, running.scheduler, running.api, running.mcp, running.simulate),
+    "Run": (
+        running.demo,
+        running.up,
+        running.worker,
+        running.scheduler,
+        running.api,
+        running.mcp,
+        running.flower,
+        running.simulate,
+    ),
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
     "Look": (look.route, look.models, look.tiers, look.limits, reporting.usage),

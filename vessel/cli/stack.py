@@ -10,9 +10,11 @@ from typing import IO, TYPE_CHECKING
 from vessel.cli.launch import (
     api_command,
     child_environment,
+    flower_command,
     mcp_command,
     scheduler_command,
     simulator_command,
+    without_keys,
     worker_command,
 )
 from vessel.errors import Unreachable
@@ -106,6 +108,10 @@ class Stack:
     def start_mcp(self) -> None:
         """Start the MCP face over HTTP; it says itself where it listens."""
         self._start("mcp", mcp_command(), self.environment())
+
+    def start_flower(self) -> None:
+        """Start Flower, read-only; with the login that is set."""
+        self._start("flower", flower_command(), without_keys(self.environment()))
 
     def environment(self) -> Mapping[str, str]:
         """Build what workers and the scheduler see."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
@@ -61,6 +63,7 @@ class Sweeper:
         self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
         self._doubted = False
+        self._log_level_at: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
@@ -158,10 +161,22 @@ class Sweeper:
         await self.spool.replay(self.runner)
 
     async def _write_usage(self) -> None:
-        if await self._holds("usage_log", USAGE_LOG_LEASE_S):
-            await self.accountant.write()
-            if self._due("accounts", ACCOUNTS_EVERY_S):
-                await self.accountant.keep()
+        if not await self._holds("usage_log", USAGE_LOG_LEASE_S):
+            self._log_level_at = None
+            return
+        now = time.monotonic()
+        await self.accountant.write()
+        self._log_level_at = now
+        if self._due("accounts", ACCOUNTS_EVERY_S):
+            await self.accountant.keep()
+
+    def usage_log_behind_s(self) -> float:
+        """Return how long ago the usage log held the whole ledger; not a number where another process writes it.
+
+        Also for other threads than the loop's.
+        """
+        known = self._log_level_at
+        return math.nan if known is None else time.monotonic() - known
 
     async def _refresh_models(self) -> None:
         """Let one process ask now and then what the key may call, for all; at once where a model is doubted."""

@@ -28,6 +28,6 @@ redis.call('HSET', job, 'state', to, 'updated', ms(now), 'reason', reason, 'mess
   'tier', tier, 'model', model, 'queue', queue_name)
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
-push_ticket(queue, tickets, template, queue_name, id, generation, repr, now)
+push_ticket(job, queue, tickets, template, queue_name, id, generation, repr, now)
 emit(events, now, verb, to, generation, reason)
 return {'done', to}

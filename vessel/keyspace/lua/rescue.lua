@@ -43,7 +43,7 @@ redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
 if not held[9] and kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
   redis.call('HSET', job, 'state', to_queued)
-  push_ticket(queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
+  push_ticket(job, queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
   emit(events, now, 'rescued', to_queued, generation, '')
   return {'done', ''}
 end

@@ -14,7 +14,8 @@ from typer.main import get_command
 from vessel.cli.main import HELP, app
 from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.observe.metrics import METRICS, Source
-from vessel.settings import Settings, env_name
+from vessel.settings import Settings
+from vessel.settings.values import env_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

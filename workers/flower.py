@@ -24,7 +24,7 @@ from flower.views import BaseHandler
 
 from vessel.dispatch.ticket import TASK_NAME
 from vessel.errors import Unreachable
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 
 HIDDEN = "[hidden]"
 OPEN_PATHS = frozenset({"/healthcheck"})

@@ -24,7 +24,7 @@ from vessel.api.keys import KeyFile
 from vessel.api.session import open_session
 from vessel.api.usage import usage
 from vessel.errors import VesselError
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -20,7 +20,7 @@ from vessel.api.tls import check_tls
 from vessel.errors import SettingsError, Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.names import Keys
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 from vessel.submit import redis_url
 
 if TYPE_CHECKING:

@@ -17,8 +17,6 @@ import yaml  # type: ignore[import-untyped]
 
 from tests.integration.running_up import free_port
 from tests.waiting import wait_until
-from vessel.cli.commands import run
-from vessel.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,11 +43,6 @@ def is_ours(service: Mapping[str, Any]) -> bool:
     return "groq-vessel" in service["image"]
 
 
-def is_there(command: Sequence[str]) -> bool:
-    """Tell whether this version of the command line has the command of a service."""
-    return hasattr(run, command[1])
-
-
 class Composed:
     """Redis with its users, the simulator, and every service of Vessel's own."""
 
@@ -68,7 +61,7 @@ class Composed:
         self._spawn("redis", redis_command(self.services["redis"]["command"], self), dict(os.environ))
         wait_until(self._pings, READY_S)
         for name, service in self.services.items():
-            if is_ours(service) and is_there(service["command"]):
+            if is_ours(service):
                 self._spawn(name, self._local(service["command"]), self.environment(name))
         return self
 
@@ -88,8 +81,6 @@ class Composed:
         """Give a service's environment, its paths and ports those of this machine."""
         given = self.services[name]["environment"]
         found = {key: self._here(filled(str(value), self.given)) for key, value in given.items()}
-        if "metrics_host" not in Settings.model_fields:
-            found.pop("VESSEL_METRICS_HOST", None)
         found |= {f"VESSEL_{key}_PORT": str(self.ports[key.lower()]) for key in ("API", "FLOWER", "MCP", "METRICS")}
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "OPENAI_"))}
         return kept | found | {"VESSEL_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT)} | more

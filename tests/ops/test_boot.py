@@ -9,7 +9,6 @@ import pytest
 
 from tests.ops.booted import Booted, missing
 from tests.waiting import wait_until
-from vessel.cli.commands import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,8 +38,7 @@ def _ended(machine: Booted, jobs: list[str], seconds: float = 120) -> list[dict[
 
 
 def _services() -> list[str]:
-    faces = [name for name in ("flower", "mcp") if hasattr(run, name)]
-    names = [f"vessel-{name}" for name in ("redis", "api", "scheduler", *faces)]
+    names = [f"vessel-{name}" for name in ("redis", "api", "scheduler", "flower", "mcp")]
     return [*names, *(f"vessel-worker@{name}" for name in WORKERS)]
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import redis
 
+from tests.integration.running_up import free_port
 from tests.ops.composed import OPS, ROOT, Composed, compose, is_ours
+from tests.ops.servers import Servers
 from tests.waiting import wait_until
 from vessel.keyspace.script import load, script_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server on PATH")
 USERS = ("api", "worker", "flower", "metrics", "operator")
@@ -113,6 +118,28 @@ def test_flower_and_metrics_read_no_job(stack: Composed) -> None:
                     client.execute_command(command, f"vessel:job:{job}")
     with stack.client("flower") as flower:
         assert flower.llen("vessel:power") >= 0
+
+
+def test_a_server_with_these_users_reads_its_file_again(tmp_path: Path) -> None:
+    """Redis 7.0 reads as the user `default`: without rights it would leave transactions out, silently."""
+    with Servers(tmp_path, "http://127.0.0.1:1", f"redis://@127.0.0.1:{(port := free_port())}/0") as servers:
+        for name in ("first", "second"):
+            servers.redis(name, "--port", str(port), "--appendfsync", "always", "--dir", str(tmp_path))
+            with redis.Redis.from_url((servers.secrets / "redis_url_worker").read_text().strip()) as client:
+                wait_until(partial(_answers, client))
+                if name == "first":
+                    with client.pipeline(transaction=True) as both:
+                        both.hset("vessel:job:a", "state", "queued").lpush("vessel:power", "ticket").execute()
+                    servers.running["first"].kill()
+                    servers.running["first"].wait()
+                else:
+                    assert (client.hget("vessel:job:a", "state"), client.llen("vessel:power")) == (b"queued", 1)
+
+
+def _answers(client: redis.Redis) -> bool:
+    with contextlib.suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
 
 
 def _allowed(user: str) -> set[str]:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 BEATS = 3
 """How many signs of life go into one WatchdogSec: one or two may come late on a busy machine."""
 LONGEST_STATUS = 200
+PATIENCE_S = 0.2
+"""How long systemd may take to make room for a message; without a bound a full queue would stop the loop that it watches."""
 
 _notifier: SystemdNotifier | None = None
 
@@ -29,6 +31,8 @@ def tell(*lines: str) -> bool:
         return False
     if _notifier is None:
         _notifier = SystemdNotifier()
+        if _notifier.socket is not None:
+            _notifier.socket.settimeout(PATIENCE_S)
     _notifier.notify("\n".join(lines))
     return True
 

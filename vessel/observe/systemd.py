@@ -16,7 +16,7 @@ BEATS = 3
 """How many signs of life go into one WatchdogSec: one or two may come late on a busy machine."""
 LONGEST_STATUS = 200
 PATIENCE_S = 0.2
-"""How long systemd may take to make room for a message; without a bound a full queue would stop the loop that it watches."""
+"""How long systemd may take to make room for a message; else a full queue would stop the loop that it watches."""
 
 _notifier: SystemdNotifier | None = None
 

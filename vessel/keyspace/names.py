@@ -73,6 +73,11 @@ TTL_CLASSES: dict[str, KeyClass] = {
         r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
     ),
     "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
+    "failures": KeyClass(
+        r"failures:.+",
+        Life.TIMED,
+        "sorted set, the last 100 jobs of a tenant that ended without a result; VESSEL_RESULT_TTL from the last one on",
+    ),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
@@ -246,6 +251,10 @@ class Keys:
         """Name the sorted set of a tenant's jobs by creation time."""
         return self._key("jobs", tenant)
 
+    def failures(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's last jobs without a result by the time they ended."""
+        return self._key("failures", tenant)
+
     @property
     def tenants(self) -> str:
         """Name the set of the tenants that have jobs."""
@@ -327,6 +336,7 @@ class JobKeys:
     lines_err: str
     lines_open: str
     open_batches: str
+    failures: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,4 +407,5 @@ def job_keys(  # noqa: PLR0913  one name for each key
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),
         open_batches=keys.open_batches,
+        failures=keys.failures(tenant or "none"),
     )

@@ -6,6 +6,7 @@
 -- KEYS: job events tokens idem reply leases parked deadlines tickets ledger
 -- KEYS: gate bookings inflight budget whole backlog flows groups
 -- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: failures
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
@@ -14,6 +15,7 @@
 -- include: attempt
 -- include: backlog
 -- include: ended
+-- include: failures
 -- include: batch
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 local now = now_ms()
@@ -55,4 +57,5 @@ emit(events, now, to, to, next_generation, attempt)
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
 ended(job, events, tokens, idem, reply, id, to, kept_ms(batch, job, ttl_ms, now))
 forget_events(job, events)
+if valid ~= '1' then note_failure(failures, id, ttl_ms, now) end
 return {'finished', to}

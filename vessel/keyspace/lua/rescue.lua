@@ -3,6 +3,7 @@
 -- the first pieces of its answer were streamed: another answer would not go on where they end.
 -- KEYS: job events tokens idem reply leases deadlines tickets queue ledger gate bookings inflight
 -- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: failures
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message broken_reason broken_message unknown
 -- include: record
@@ -11,6 +12,7 @@
 -- include: budget
 -- include: attempt
 -- include: ended
+-- include: failures
 -- include: batch
 -- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
@@ -52,4 +54,5 @@ redis.call('ZREM', deadlines, id)
 emit(events, now, to_failed, to_failed, generation, reason)
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to_failed, now)
 ended(job, events, tokens, idem, reply, id, to_failed, kept_ms(batch, job, ttl_ms, now))
+note_failure(failures, id, ttl_ms, now)
 return {word, ''}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vessel.api.session import Session
 
 router = APIRouter(tags=["vessel"])
-LOOK_AGAIN_S = 3.0
+LOOK_AGAIN_S = 2.0
 """How often a stream makes sure that its key still opens."""
 
 _TEXT: dict[str, Any] = {"type": "string"}

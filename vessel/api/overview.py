@@ -7,7 +7,7 @@ parked jobs) is read in parts, or the more rarely the more there is of it.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vessel import __version__
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from vessel.submit import Door
 
 GATES_EVERY = 10
-"""Looks between two searches for gates that came into use."""
+"""Looks between two searches for gates that came into use, and between two looks at one that nobody uses."""
 
 FLOWS_AT_ONCE = 150
 """Flows (a tenant's jobs of one queue and model) whose lengths a look may read; more are read every second look, ..."""
 
-PARKED_READ, PARKED_NEW = 500, 100
+PARKED_READ, PARKED_NEW = 200, 100
 """Parked jobs that are told apart by tier, and how many of them are newly read in one look."""
 
 REFUSALS_KEPT = 12
@@ -81,6 +81,7 @@ class Overview:
         self._looks = 0
         self._flows_due = 0
         self._parked: dict[tuple[str, int], tuple[str, bool]] = {}
+        self._views: dict[str, tuple[str, GateView]] = {}
         self._refusing: dict[tuple[str, str], int] = {}
         self._refused: deque[dict[str, Any]] = deque(maxlen=REFUSALS_KEPT)
 
@@ -94,9 +95,7 @@ class Overview:
             yield from self._search()
         self._looks += 1
         yield from self._tell_parked(found)
-        shown = self._shown(found.availability)
-        views: list[GateView] = (yield Run([self._look(name) for name, _ in shown])) if shown else []
-        found.views = [(name, tier, view) for (name, tier), view in zip(shown, views, strict=True)]
+        yield from self._look_at_gates(found)
         return Seen(found.now, self._sections(found, per_minute))
 
     def _gather(self) -> Steps[_Gathered]:
@@ -138,6 +137,27 @@ class Overview:
             for name in (model.id, f"{model.id}#{FLEX}")
             if name in self._used or name in waited_for or (name == model.id and availability.serves(model))
         ]
+
+    def _look_at_gates(self, found: _Gathered) -> Steps[None]:
+        """Look at the gates in use; of one where nothing goes on only whether that is still so (`at`: last changed)."""
+        shown = self._shown(found.availability)
+        org = self.door.settings.org
+        whole = self._looks % GATES_EVERY == 1
+        idle = [name for name, _ in shown[1:] if not whole and name in self._views and _idle(self._views[name][1])]
+        marks = (
+            (yield Run([command("HGET", self.door.keys.gate(org, name), "at", parse=word) for name in idle]))
+            if idle else []
+        )  # fmt: skip
+        same = {name for name, mark in zip(idle, marks, strict=True) if mark == self._views[name][0]}
+        due = [name for name, _ in shown if name not in same]
+        asked: list[Call[Any]] = [command("HGET", self.door.keys.gate(org, name), "at", parse=word) for name in due]
+        told: list[Any] = (yield Run([*asked, *(self._look(name) for name in due)])) if due else []
+        fresh = {name: (told[i], told[len(due) + i]) for i, name in enumerate(due)}
+        self._views = {name: fresh.get(name) or self._views[name] for name, _ in shown}
+        provider = self._views[shown[0][0]][1].provider if shown else None
+        for name, tier in shown:
+            view = self._views[name][1]
+            found.views.append((name, tier, replace(view, provider=provider or view.provider)))
 
     def _look(self, gate: str) -> Call[GateView]:
         model, _, flex = gate.partition("#")
@@ -246,6 +266,13 @@ def refusing(info: GateInfo) -> list[dict[str, Any]]:
             text = f"{LIMIT_NAMES[name].capitalize()} are used up for {small}."
             found.append({"why": name, "again_s": again / 1000, "text": text})
     return found
+
+
+def _idle(view: GateView) -> bool:
+    """Tell whether nothing goes on at a gate that a later look could show otherwise before its record changes."""
+    closed = view.model.state == view.provider.state == "closed" and not view.blocked_ms
+    full = all(level.left >= level.capacity for level in view.limits.values())
+    return closed and full and not (view.running or view.fed or view.bookings)
 
 
 def _status(found: _Gathered, tiers: Sequence[dict[str, Any]], gates: Sequence[GateInfo]) -> dict[str, Any]:

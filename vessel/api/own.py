@@ -13,7 +13,7 @@ from vessel.control import budget
 from vessel.keyspace.script import Call, command, word
 from vessel.observe.moments import moment
 from vessel.usage.budgets import WHOLE, read_budget
-from vessel.watch.calls import jobs_since
+from vessel.watch.calls import jobs_page
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -23,28 +23,58 @@ if TYPE_CHECKING:
     from vessel.jobs.model import Job
     from vessel.submit import Door
 
-NEWEST_BATCHES, BATCHES_SHOWN, BATCHES_READ = 20, 50, 12
+NEWEST_BATCHES, BATCHES_SHOWN, BATCHES_READ = 20, 50, 8
 """Batches named in a look, described in all, and newly read in one look."""
 
-OPEN_NAMED, OPEN_TOLD = 1000, 50
-FAILURES, JOBS = 20, 12
+OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 60, 5
+"""Open batches of all tenants that are named, how many new ones are told apart, and every how many looks."""
+
+FAILURES, JOBS, JOBS_READ = 20, 12, 16
+"""Failures and jobs told, and how many records of either a look reads."""
+
 WINDOW_MS, LEAST_MS = 60_000, 3_000
 """Over how long a batch's pace is measured, and from how short a time on a finish is estimated from it."""
 
 KEPT = 2000
 
 
+class OpenBatches:
+    """The batches that have not ended, by tenant: whose one is never changes, so that it is read once."""
+
+    def __init__(self, door: Door) -> None:
+        """Look through this door; nothing is read yet."""
+        self.door = door
+        self._owners: dict[str, str] = {}
+        self._looks = 0
+
+    def look(self) -> Steps[None]:
+        """Look, every few times; a new batch is also among its tenant's newest ones."""
+        self._looks += 1
+        if self._looks % OPEN_EVERY != 1:
+            return
+        ids = yield Run([command("ZRANGE", self.door.keys.open_batches, 0, OPEN_NAMED - 1, parse=_words)])
+        known = {i: self._owners[i] for i in ids[0] if i in self._owners}
+        new = [i for i in ids[0] if i not in known][:OPEN_TOLD]
+        if new:
+            told = yield Run([command("HGET", self.door.keys.batch(i), "tenant", parse=word) for i in new])
+            known |= dict(zip(new, told, strict=True))
+        self._owners = known
+
+    def of(self, tenant: str) -> list[str]:
+        """Name a tenant's, the one whose window ends first before the others."""
+        return [i for i, owner in self._owners.items() if owner == tenant]
+
+
 class Own:
     """Looks at one tenant's work again and again; what has ended is read once."""
 
-    def __init__(self, door: Door, tenant: str) -> None:
+    def __init__(self, door: Door, tenant: str, open_batches: OpenBatches) -> None:
         """Look through this door; nothing is read yet."""
-        self.door, self.tenant = door, tenant
+        self.door, self.tenant, self._open = door, tenant, open_batches
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._read_at: dict[str, int] = {}
         self._paces: dict[str, deque[tuple[int, int]]] = {}
-        self._owners: OrderedDict[str, str] = OrderedDict()
         self._looks = 0
 
     def look(self, now: int) -> Steps[dict[str, Any]]:
@@ -53,19 +83,18 @@ class Own:
         first: list[Call[Any]] = [
             command("ZRANGE", keys.batches(self.tenant), 0, NEWEST_BATCHES - 1, "REV", parse=_words),
             command("ZCARD", keys.batches(self.tenant), parse=int),
-            command("ZRANGE", keys.open_batches, 0, OPEN_NAMED - 1, parse=_words),
             command("ZRANGE", keys.failures(self.tenant), 0, FAILURES + 4, "REV", parse=_words),
-            jobs_since(keys, self.tenant, None, 0, JOBS),
+            jobs_page(keys, 0, JOBS, self.tenant),
             budget(door, WHOLE), budget(door, self.tenant),
         ]  # fmt: skip
-        newest, count, open_ids, failed, jobs, *caps = yield Run(first)
+        newest, count, failed, jobs, *caps = yield Run(first)
         self._looks += 1
-        yield from self._read_batches(now, newest, open_ids)
+        yield from self._read_batches(now, newest)
         names = [job_id for job_id, _ in jobs]
-        yield from self._read_jobs([*failed, *names])
+        yield from self._read_jobs([*names, *failed])
         budgets = (read_budget(of, raw, now) for of, raw in zip((WHOLE, self.tenant), caps, strict=True))
         return {
-            "batches": self._told_batches(now, newest, open_ids, count),
+            "batches": self._told_batches(now, newest, count),
             "failures": self._told_failures(failed),
             "jobs": [documents.job(self._jobs[i]) for i in names if i in self._jobs],
             "budgets": [documents.budget(cap) for cap in budgets if cap is not None],
@@ -75,6 +104,7 @@ class Own:
 
     def _read_jobs(self, ids: Sequence[str]) -> Steps[None]:
         wanted = [i for i in dict.fromkeys(ids) if i not in self._jobs or not self._jobs[i].terminal]
+        wanted = wanted[:JOBS_READ]
         found: list[Job | None] = (yield Run([self.door.store.peek(i) for i in wanted])) if wanted else []
         for job_id, job in zip(wanted, found, strict=True):
             if job is not None and job.tenant == self.tenant:
@@ -90,9 +120,8 @@ class Own:
 
     # --- batches ------------------------------------------------------------------------------------------------------
 
-    def _read_batches(self, now: int, newest: Sequence[str], open_ids: Sequence[str]) -> Steps[None]:
-        yield from self._tell_owners(open_ids)
-        mine = [i for i in open_ids if self._owners.get(i) == self.tenant][:BATCHES_SHOWN]
+    def _read_batches(self, now: int, newest: Sequence[str]) -> Steps[None]:
+        mine = self._open.of(self.tenant)[:BATCHES_SHOWN]
         due = [i for i in dict.fromkeys([*mine, *newest]) if i not in self._batches or not self._batches[i].ended]
         due.sort(key=lambda i: self._read_at.get(i, 0))
         due = due[:BATCHES_READ]
@@ -109,15 +138,6 @@ class Own:
             self._read_at.pop(gone, None)
             self._paces.pop(gone, None)
 
-    def _tell_owners(self, open_ids: Sequence[str]) -> Steps[None]:
-        """Learn whose the open batches are; that never changes."""
-        new = [i for i in open_ids if i not in self._owners][:OPEN_TOLD]
-        if new:
-            told = yield Run([command("HGET", self.door.keys.batch(i), "tenant", parse=word) for i in new])
-            self._owners.update(zip(new, told, strict=True))
-        while len(self._owners) > 2 * OPEN_NAMED:
-            self._owners.popitem(last=False)
-
     def _note_pace(self, now: int, batch: Batch) -> None:
         if batch.ended:
             self._paces.pop(batch.id, None)
@@ -127,12 +147,16 @@ class Own:
         while len(seen) > 1 and seen[1][0] <= now - WINDOW_MS:
             seen.popleft()
 
-    def _told_batches(self, now: int, newest: Sequence[str], open_ids: Sequence[str], count: int) -> dict[str, Any]:
-        mine = [i for i in open_ids if self._owners.get(i) == self.tenant]
+    def _told_batches(self, now: int, newest: Sequence[str], count: int) -> dict[str, Any]:
+        mine = self._open.of(self.tenant)
         shown = [self._batches[i] for i in dict.fromkeys([*mine, *newest]) if i in self._batches]
         shown.sort(key=lambda batch: (batch.ended, -batch.created_at, batch.id))
         rows = [batch_row(batch, now, self._per_ms(batch)) for batch in shown[:BATCHES_SHOWN]]
-        return {"total": count, "open": len(mine), "data": rows}
+        return {
+            "total": count,
+            "open": sum(i not in self._batches or not self._batches[i].ended for i in {*mine, *newest}),
+            "data": rows,
+        }
 
     def _per_ms(self, batch: Batch) -> float:
         """Say how many lines end per millisecond: in the last minute, else since the batch began."""

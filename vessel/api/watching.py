@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vessel.api.overview import Overview
-from vessel.api.own import Own
+from vessel.api.own import OpenBatches, Own
 from vessel.api.spending import Spending
 from vessel.control import clock
 from vessel.errors import VesselError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 TICK_S = 1.0
 TENANTS_KNOWN = 200
+TENANTS_AT_ONCE = 3
+"""Tenants whose own work is read in a look; with more of them looking each has its turn."""
+
 Sections = dict[str, str]
 """The page's sections by name, each as JSON text."""
 
@@ -50,6 +53,8 @@ class Watching:
         self._session = session
         self._overview = Overview(session.door)
         self._spending = Spending(session.door.keys.ledger)
+        self._open = OpenBatches(session.door)
+        self._looked: dict[str, float] = {}
         self._known: OrderedDict[str, Own] = OrderedDict()
         self._viewers: Counter[str] = Counter()
         self._frame = Frame(-TICK_S)
@@ -87,7 +92,8 @@ class Watching:
         while self._viewers:
             began = time.monotonic()
             self._kick.clear()
-            frame = Frame(began)
+            # Tenants whose turn it is not see what they saw.
+            frame = Frame(began, own={t: seen for t, seen in self._frame.own.items() if t in self._viewers})
             try:
                 await self._look(frame)
             except VesselError as error:
@@ -110,12 +116,21 @@ class Watching:
         now = await self._session.runner.run(clock())
         await run(self._spending.read(now))
         seen = await run(self._overview.look(self._spending.per_minute()))
-        frame.common = _written(seen.sections | {
+        frame.common = _written({**seen.sections,
             "clock": {"at": moment(seen.now), "redis": True, "why": None}, "traces": self._spending.traces(seen.now),
         })  # fmt: skip
-        for tenant in list(self._viewers):
+        await run(self._open.look())
+        for tenant in self._due():
             sections = await run(self._own(tenant).look(seen.now))
             frame.own[tenant] = _written(sections | {"spending": self._spending.document(tenant)})
+            self._looked[tenant] = frame.at
+
+    def _due(self) -> list[str]:
+        """Name the tenants to look at: whoever just came, and of the others those whose look is the oldest."""
+        tenants = list(self._viewers)
+        self._looked = {tenant: self._looked[tenant] for tenant in tenants if tenant in self._looked}
+        new = [tenant for tenant in tenants if tenant not in self._looked]
+        return new + sorted(self._looked, key=self._looked.__getitem__)[: max(0, TENANTS_AT_ONCE - len(new))]
 
     def _away(self, frame: Frame, error: Exception) -> Frame:
         """Keep what was seen last, and say that it is old."""
@@ -127,7 +142,7 @@ class Watching:
         return frame
 
     def _own(self, tenant: str) -> Own:
-        found = self._known.pop(tenant, None) or Own(self._session.door, tenant)
+        found = self._known.pop(tenant, None) or Own(self._session.door, tenant, self._open)
         self._known[tenant] = found
         while len(self._known) > TENANTS_KNOWN:
             self._known.popitem(last=False)

@@ -1,9 +1,9 @@
 // Batches with their progress; older ones on request.
 import { $, h, show } from "./build.js";
 import { ask } from "./stream.js";
-import { count, empty, idOf, name, plural, span, state, time, usd } from "./words.js";
+import { count, empty, idOf, name, span, state, time, usd } from "./words.js";
 
-const TITLES = ["Batch", "Status", "Progress", "Finish", "Cost", "Created"];
+const TITLES = ["Batch", "Status", "Progress", "Finish", "Created", "Cost"];
 const iso = (seconds) => (seconds ? new Date(seconds * 1000).toISOString() : null);
 let older = [];
 
@@ -29,8 +29,8 @@ function line(row, now) {
     h("td", { "data-label": "Status" }, state(row.status), row.faults?.map((fault) => h("div", { class: "small bad-text" }, fault))),
     h("td", { "data-label": "Progress", class: "progresscell" }, progress(row)),
     h("td", { "data-label": "Finish" }, finish(row, now)),
-    h("td", { "data-label": "Cost", class: "num" }, usd(row.cost_usd)),
-    h("td", { "data-label": "Created" }, time(row.created_at, { now })));
+    h("td", { "data-label": "Created" }, time(row.created_at, { now })),
+    h("td", { "data-label": "Cost", class: "num" }, usd(row.cost_usd)));
 }
 
 const table = (rows, now, head) => h("table", { class: "cards batches" }, head ? h("thead", {}, h("tr", {}, TITLES.map((title) => h("th", { scope: "col", class: title === "Cost" ? "num" : "" }, title)))) : null, h("tbody", {}, rows.map((row) => line(row, now))));
@@ -40,7 +40,7 @@ export function batches({ batches: found, clock }) {
   const now = clock?.at ? Date.parse(clock.at) : Date.now();
   show($("batches"), found.data.length ? table(found.data, now, true) : empty("No batch yet:", "vessel batch submit requests.jsonl"));
   const shown = new Set([...found.data, ...older].map((row) => row.id)).size;
-  $("batches-note").textContent = found.total ? `${plural(found.open, "open one", "open ones")}, ${count(Math.min(shown, found.total))} of ${count(found.total)} shown` : "";
+  $("batches-note").textContent = found.total ? `${count(found.open)} open · ${count(Math.min(shown, found.total))} of ${count(found.total)} shown` : "";
   $("more").hidden = shown >= found.total;
 }
 

@@ -14,8 +14,11 @@ const stream = new Stream("/v1/console/events", { seen: take, lost, signedOut })
 
 function take(news) {
   seen = { ...seen, ...news };
-  $("login").hidden = true;
   $("board").hidden = false;
+  if (!$("login").hidden) {
+    $("login").hidden = true;
+    $("main").focus();
+  }
   const has = (...names) => names.some((name) => name in news);
   top();
   if (has("tiers", "spending", "batches")) panels.figures(seen);

@@ -22,7 +22,7 @@ export function figures({ tiers, spending, batches, clock }) {
   const waiting = sum(rows, "ticketed") + sum(rows, "backlog") + sum(rows, "parked");
   const tile = (label, value, note) => h("div", { class: "figure" }, h("div", { class: "muted small" }, label), h("div", { class: "value" }, value), h("div", { class: "muted small" }, note));
   show($("figures"),
-    tile("Waiting", short(waiting), `${short(sum(rows, "backlog"))} backlog, ${short(sum(rows, "parked"))} parked`),
+    tile("Waiting", short(waiting), `${short(sum(rows, "ticketed"))} ticketed · ${short(sum(rows, "backlog"))} backlog · ${short(sum(rows, "parked"))} parked`),
     tile("Running", short(tiers.running), plural(sum(rows, "in_flight"), "call") + " in flight"),
     tile("Answered", short(sum(rows, "per_minute")), "in the last minute"),
     tile("Open batches", short(batches.open), `${short(batches.total)} kept`),
@@ -96,7 +96,7 @@ export function steer({ maintenance, breaker, who, clock }) {
 export function failures({ failures: found }) {
   if (!found) return;
   show($("failures"), found.length ? h("ul", { class: "list" }, found.map((job) => h("li", { "data-key": job.id },
-    h("div", { class: "row" }, time(job.finished_at, { fine: true }), chip(job.reason ?? job.state, "bad"), h("span", { class: "muted small" }, name(job.model ?? "")), h("button", { type: "button", class: "link", "data-action": "job", "data-id": job.id, "aria-label": `Timeline of job ${job.id}` }, idOf(job.id))),
+    h("div", { class: "row" }, time(job.finished_at, { fine: true }), chip(job.reason ?? job.state, "bad"), h("span", { class: "muted small" }, name(job.model ?? "")), h("button", { type: "button", class: "link", "data-action": "job", "data-id": job.id, title: job.id }, idOf(job.id))),
     job.message ? h("div", { class: "small" }, job.message) : null,
     h("div", { class: "small way" }, h("b", {}, "Way out: "), job.way_out),
   ))) : empty("No job has failed."));
@@ -107,6 +107,6 @@ export function jobs({ jobs: found }) {
   show($("jobs"), found.length ? h("table", { class: "cards" },
     h("thead", {}, h("tr", {}, ...["Job", "State", "Model", "Created"].map((title) => h("th", { scope: "col" }, title)))),
     h("tbody", {}, found.map((job) => h("tr", { "data-key": job.id },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "link", "data-action": "job", "data-id": job.id, "aria-label": `Timeline of job ${job.id}` }, idOf(job.id))),
+      h("th", { scope: "row" }, h("button", { type: "button", class: "link", "data-action": "job", "data-id": job.id, title: job.id }, idOf(job.id))),
       h("td", { "data-label": "State" }, state(job.state)), h("td", { "data-label": "Model" }, name(job.model ?? "")), h("td", { "data-label": "Created" }, time(job.created_at, { fine: true })))))) : empty("No job yet:", 'vessel submit "Hello"'));
 }

@@ -89,6 +89,7 @@ def test_a_tenant_sees_its_own_work_and_the_headroom_of_all(keyed: Served) -> No
         body = BODY | {"messages": [{"role": "user", "content": CANARY}], "vessel": {"context": {"of": CANARY}}}
         job_id = ann.post("/v1/jobs", json=body).json()["id"]
         mine = wait_until(lambda: found if (found := ann.get("/v1/console").json())["jobs"] else None)
+        assert mine
         theirs = bob.get("/v1/console").json()
         assert [job["id"] for job in mine["jobs"]] == [job_id]
         assert theirs["jobs"] == []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import redis
 
 pytestmark = pytest.mark.redis("valkey")
-MOST = 250
+MOST = 300
 """Commands of one look with three tenants looking, with a thousand batches of which two hundred are open; what scripts
 call is counted as well."""
 

@@ -36,6 +36,7 @@ _TEXT: dict[str, Any] = {"type": "string"}
 _LIST: dict[str, Any] = {"type": "array", "items": {"type": "object"}}
 _OBJECT: dict[str, Any] = {"type": "object"}
 _MAYBE: dict[str, Any] = {"anyOf": [_OBJECT, {"type": "null"}]}
+_EVENT: dict[str, Any] = {"type": "object", "properties": {"event": _TEXT, "data": _TEXT}}
 SCHEMAS: dict[str, Any] = {
     "Console": {
         "type": "object",
@@ -92,7 +93,7 @@ async def show(request: Request, who: Annotated[Principal, Depends(principal)], 
     responses={
         200: {"description": "Server-sent events `seen`: first every section of GET /v1/console, then those that "
               "changed, about once a second; `signed_out` when the key opens nothing any more.",
-              "content": {"text/event-stream": {"schema": _TEXT, "example": (
+              "content": {"text/event-stream": {"schema": _EVENT, "example": (
                   'event: seen\ndata: {"clock":{"at":"2026-11-27T12:00:00.000Z"}}\n\n')}}},
         **documented(),
     },

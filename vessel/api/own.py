@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NEWEST_BATCHES, BATCHES_SHOWN, BATCHES_READ = 20, 50, 8
 """Batches named in a look, described in all, and newly read in one look."""
 
-OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 60, 5
+OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 40, 5
 """Open batches of all tenants that are named, how many new ones are told apart, and every how many looks."""
 
 FAILURES, JOBS, JOBS_READ = 20, 12, 16

@@ -61,11 +61,17 @@ function bar(limit, model) {
     h("span", { class: "left" }, short(Math.floor(left)), h("span", { class: "muted" }, ` / ${short(limit.capacity)}`)));
 }
 
+function going(gate) {
+  const waiting = gate.waiting.interactive + gate.waiting.normal + gate.waiting.batch;
+  if (!gate.running && !waiting) return "idle";
+  return `${count(gate.running)} in flight · ${count(waiting)} waiting${gate.longest_wait_s ? `, longest ${span(gate.longest_wait_s)}` : ""}`;
+}
+
 export function limits({ models, refused }) {
   if (models) {
     const cards = models.map((gate) => h("article", { class: "gate", "data-key": gate.model },
       h("div", { class: "gatehead" }, h("h3", {}, name(gate.model)), gate.breaker.state === "closed" ? null : chip(`breaker ${gate.breaker.state}`, gate.breaker.state === "open" ? "bad" : "warn")),
-      h("div", { class: "muted small gatenote" }, `${gate.tier} · ${gate.running} in flight · ${plural(gate.waiting.interactive + gate.waiting.normal + gate.waiting.batch, "job")} waiting${gate.longest_wait_s ? `, longest ${span(gate.longest_wait_s)}` : ""}`),
+      h("div", { class: "muted small gatenote" }, `${gate.tier} · ${going(gate)}`),
       gate.limits.length ? h("div", { class: "bars" }, gate.limits.map((limit) => bar(limit, gate.model))) : h("p", { class: "muted small" }, "No limit is known."),
       gate.refusing.length ? h("ul", { class: "refusing" }, gate.refusing.map((one) => h("li", {}, `${one.text} `, h("b", {}, one.again_s ? `Again in ${span(one.again_s)}.` : "")))) : null,
     ));

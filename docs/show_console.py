@@ -43,7 +43,7 @@ def earlier(stack: Served) -> None:
             row = {"model": model, "tokens": {"input": dice.randint(80, 600), "output": dice.randint(40, 400)},
                    "cost_usd": round(COSTS[model] * dice.uniform(0.5, 2), 8), "tier": MODELS[model],
                    "tenant": "default"}  # fmt: skip
-            fields = {"call": f"m{number}/1", "outcome": "succeeded", "row": json.dumps(row)}
+            fields: Any = {"call": f"m{number}/1", "outcome": "succeeded", "row": json.dumps(row)}
             runner.client.xadd(door.keys.ledger, fields, id=f"{at * 1000}-{number}")
 
 

@@ -23,10 +23,14 @@ from vessel.jobs.steps import Answer, Issue
 from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
+from vessel.notify.addresses import PARAM, check_url
+from vessel.observe import tracing
+from vessel.observe.tracing import JOB, PRIORITY, REQUEST_MODEL, TIER, SpanKind
 from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
 from vessel.settings import Settings, resolve_redis_url
+from vessel.usage.prices import tools_reserve_nano_usd
 from vessel.wire import Policy, Priority, Submission, check_submission
 
 SILENT_MS = 2000
@@ -99,6 +103,7 @@ class Door:
         )
         self.files = FileStore(self.keys)
         self.batches = BatchStore(self.keys, self.store.ttl_ms)
+        tracing.begin(settings, tracing.CLIENT)
 
     def model_of(self, hop: str) -> Model:
         """Return the model behind a hop's name; the failover vessel's is the one set now. Raises UnknownModel."""
@@ -138,6 +143,7 @@ class Door:
         `streaming`: the caller reads the answer as it comes, so the request may ask for a stream.
         """
         submission = check_submission(body, policy)
+        self.webhook(submission.policy.webhook)
         if submission.request.stream and not streaming:
             raise InvalidRequest("stream: nobody would read this answer as it comes; leave it out.", param="stream")
         messages = [m if isinstance(m, Mapping) else m.model_dump() for m in body["messages"]]
@@ -165,9 +171,26 @@ class Door:
         """
         if "|" in tenant:
             raise ValueError("a tenant's name holds no bar")
+        with tracing.span("submit", SpanKind.PRODUCER, {}) as span:
+            prepared = self._prepared(body, policy, availability, tenant, reply, retry_of, streaming=streaming)
+            new, hop = prepared.new, prepared.new.hops[0]
+            span.set({JOB: new.id, TIER: hop.tier, PRIORITY: str(new.priority), REQUEST_MODEL: hop.model})
+            return prepared
+
+    def _prepared(
+        self,
+        body: Mapping[str, Any],
+        policy: Mapping[str, Any] | Policy | None,
+        availability: Availability,
+        tenant: str,
+        reply: str,
+        retry_of: str | None,
+        *,
+        streaming: bool,
+    ) -> Prepared:
         submission, found, estimate = self.plan(body, policy, availability=availability, streaming=streaming)
         self._check_cost(submission, found, estimate)
-        kept = submission.policy
+        kept = submission.policy.model_copy(update={"webhook": self.webhook(submission.policy.webhook) or None})
         new = NewJob(
             id=new_job_id(),
             tenant=tenant,
@@ -185,8 +208,14 @@ class Door:
             retry_of=retry_of,
             builtin_tools=found.builtin_tools,
             streams=bool(submission.request.stream),
+            trace=tracing.current(),
+            request_id=tracing.current_request(),
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
+
+    def webhook(self, url: object, param: str = PARAM) -> str:
+        """Check where a webhook is to go; empty where nothing is. Raises InvalidWebhookUrl."""
+        return "" if url is None else check_url(url, allow_private=self.settings.webhook_allow_private, param=param)
 
     def _output_bound(self, submission: Submission, found: Route, estimate: int) -> int:
         """Say how much the first model is asked for at most, for whoever must know it before a worker has planned."""
@@ -203,15 +232,22 @@ class Door:
         for hop in chain or found.hops:
             model = self.model_of(hop.model)
             wanted = output_tokens(submission.request, model, None, estimate)
-            if affordable_output_tokens(
-                submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0
-            ):
+            fees = self.tools_reserve(model, found.builtin_tools)
+            fits = affordable_output_tokens(
+                submission.request, model, wanted, most_prompt_tokens=most, cap_usd=cap, spent_nano=0, fees_nano=fees
+            )
+            if fits:
                 return
+        tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
-            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt, so nothing "
-            "was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
+            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
+            "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
             param="vessel.max_cost_usd",
         )
+
+    def tools_reserve(self, model: Model, tools: Sequence[str]) -> int:
+        """Return what a call on a model sets aside for built-in tools, in nano-USD."""
+        return tools_reserve_nano_usd(self.registry, model, tools, self.settings.call_timeout)
 
     def create(self, prepared: Prepared, *, issue: Issue = Issue.TICKET) -> Call[Accepted]:
         """Write the job; its call raises IdempotencyConflict when the key was used for another body.

@@ -15,7 +15,16 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from vessel.errors import InvalidRequest
 
@@ -79,6 +88,28 @@ class OnOutage(StrEnum):
     FAIL = "fail"
 
 
+BuiltinTool = Literal["web_search", "code_execution", "visit_website", "browser_automation", "wolfram_alpha"]
+"""The built-in tools by the seed's names, and Groq's where the seed has none."""
+
+BUILTIN_NAMES: Mapping[str, BuiltinTool] = {
+    "web_search": "web_search",
+    "browser_search": "web_search",
+    "code_execution": "code_execution",
+    "code_interpreter": "code_execution",
+    "visit_website": "visit_website",
+    "browser_automation": "browser_automation",
+    "wolfram_alpha": "wolfram_alpha",
+}
+"""Every name that a caller may give a built-in tool, and which one it means."""
+
+
+def builtin_tool(name: object) -> object:
+    """Return the tool that a name means, and what is no text as it is; raise ValueError for an unknown name."""
+    if not isinstance(name, str) or name in BUILTIN_NAMES:
+        return BUILTIN_NAMES[name] if isinstance(name, str) else name
+    raise ValueError(f"there is no such built-in tool; there are {', '.join(BUILTIN_NAMES)}")
+
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII)
 LONGEST_S = 366 * 86400
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -124,7 +155,7 @@ class Policy(BaseModel):
     max_wait: Seconds | None = None
     max_cost_usd: Annotated[Decimal, Field(gt=0, le=MOST_COST_USD)] | None = None
     context: dict[str, Any] = Field(default_factory=dict)
-    builtin_tools: tuple[Literal["web_search", "code_execution"], ...] = ()
+    builtin_tools: tuple[Annotated[BuiltinTool, BeforeValidator(builtin_tool)], ...] = ()
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")] | None = None
     webhook: Annotated[str, Field(max_length=2048)] | None = None
     tags: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(

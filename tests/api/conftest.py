@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve without keys, with one worker for every tier."""
-    with Served(tmp_path_factory.mktemp("served")) as stack:
+    """Serve without keys, with one worker for every tier; webhooks may go to receivers of the tests."""
+    with Served(tmp_path_factory.mktemp("served"), VESSEL_WEBHOOK_ALLOW_PRIVATE="on") as stack:
         stack.start_worker()
         yield stack.start_api()

@@ -97,6 +97,8 @@ def test_amounts_are_added_exactly(tmp_path: Path) -> None:
     path = tmp_path / "u"
     path.write_text(row % "a" + row % "b" + row % "b")
     assert read_usage(path) == Booked(3, 2, 3, 6, 0, Decimal("0.3"))
+    path.write_text((row % "a").replace("0.1}", '0.1,"tool_cost_usd":0.03}'))
+    assert read_usage(path).tokens_usd == Decimal("0.07")
 
 
 def test_reroutes_are_grouped_with_their_reason() -> None:

@@ -13,18 +13,21 @@ from vessel.api.cures import OTHERWISE, WAYS_OUT, way_out
 from vessel.api.life import life
 from vessel.api.overview import refusing
 from vessel.api.own import batch_row
-from vessel.api.spending import DAY_MS, Spending
+from vessel.api.spending import Spending
 from vessel.batches.model import Batch, BatchStatus
 from vessel.client.following import JobEvent
 from vessel.client.gates import GateInfo
 from vessel.client.steps import Run, drive
 from vessel.gate.view import Breaker, GateView, Level
 from vessel.jobs.model import Attempt, Hop, Job
+from vessel.settings import load_settings
+from vessel.submit import Door
 from vessel.upstream.outcome import Reason
+from vessel.usage.sums import DAY_MS, HOUR_MS
 from vessel.wire import JobState, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vessel.client.steps import Effect
 
@@ -112,23 +115,36 @@ def entry(at: int, number: int, outcome: str = "succeeded", cost: str = "0.00010
 
 
 class Ledger:
-    """A stream of entries that is read by id."""
+    """A stream of entries that is read by id, and the sums of hours that are over."""
 
-    def __init__(self, *rows: tuple[str, Mapping[str, bytes]]) -> None:
+    def __init__(self, *rows: tuple[str, Mapping[str, bytes]], sums: Mapping[bytes, bytes] | None = None) -> None:
         """Hold entries."""
-        self.rows = list(rows)
+        self.rows, self.sums = list(rows), dict(sums or {})
+        self.door = Door(load_settings({}, redis_url="redis://localhost"))
+
+    def spending(self) -> Spending:
+        """Begin at this ledger."""
+        return Spending(self.door)
 
     def read(self, spending: Spending, now: int) -> dict[str, Any]:
         """Let the sums read on; give a tenant's day."""
 
         def perform(effect: Effect) -> Any:
             assert isinstance(effect, Run)
-            (call,) = effect.calls
-            after = str(call.command[2]).removeprefix("(")
-            return [[(i, f) for i, f in self.rows if _order(i) > _order(after)][: int(call.command[-1])]]
+            return [call.parse(self._answer(call.command)) for call in effect.calls]
 
         drive(spending.read(now), perform)
         return spending.document("ann")
+
+    def _answer(self, command: Sequence[Any]) -> Any:
+        match command:
+            case ("XRANGE", _, after, *_, count):
+                later = [row for row in self.rows if _order(row[0]) > _order(str(after).removeprefix("("))]
+                return [(i, {k.encode(): v for k, v in fields.items()}) for i, fields in later[:count]]
+            case ("HGETALL", key):
+                return self.sums if str(key).endswith("ledger:sums") else {}
+            case _:
+                return None
 
 
 def _order(entry_id: str) -> tuple[int, int]:
@@ -138,33 +154,49 @@ def _order(entry_id: str) -> tuple[int, int]:
 
 def test_a_days_spending_is_exact_and_read_once() -> None:
     """Tokens and money by model and tenant; what was before midnight is not of today; unknown calls are told apart."""
-    ledger = Ledger(entry(NOON - DAY_MS, 0), entry(NOON, 0), entry(NOON, 1, tenant="bob"), entry(NOON, 2, "unknown"))
-    spending = Spending("ledger")
+    eleven = NOON // HOUR_MS - 1
+    past = {f"{eleven}|{what}|ann|m|power|groq".encode(): b"%d" % n for what, n in (("n:succeeded", 3), ("pico", 5))}
+    entries = (entry(NOON, 0), entry(NOON, 1, tenant="bob"), entry(NOON, 2, "unknown"))
+    ledger = Ledger(entry(NOON - DAY_MS, 0), entry(NOON - 60_000, 0), *entries, sums=past)
+    spending = ledger.spending()
     told = ledger.read(spending, NOON + 1000)
-    assert told["total"] == {"calls": 2, "unknown": 1, "input_tokens": 20, "output_tokens": 10,
-                             "cost_usd": 0.000200000002}  # fmt: skip
-    assert told["models"][0]["series"] == {"48": 0.000200000002}
+    assert told["total"] == {"calls": 5, "unknown": 1, "input_tokens": 20, "output_tokens": 10,
+                             "cost_usd": 0.000200000007}  # fmt: skip
+    assert told["models"][0]["series"] == {"11": 5e-12, "12": 0.000200000002}
     assert told["complete"]
     assert ledger.read(spending, NOON + 2000) == told
     assert spending.per_minute() == {"power": 2}
-    assert spending.traces(NOON + 1000)["power"][-1] == 2
+    assert spending.traces(NOON + 1000)["power"][-2:] == [1, 2]
 
 
 def test_an_amended_entry_counts_once() -> None:
     """The guess goes when the answer comes after all."""
     ledger = Ledger(entry(NOON, 0, "unknown", "0.5"))
-    spending = Spending("ledger")
+    spending = ledger.spending()
     assert ledger.read(spending, NOON)["total"]["cost_usd"] == 0.5
     ledger.rows.append(entry(NOON + 5, 0, cost="0.25", amends=f"{NOON}-0"))
     total = ledger.read(spending, NOON + 10)["total"]
     assert (total["calls"], total["unknown"], total["cost_usd"]) == (1, 0, 0.25)
 
 
+def test_an_amended_entry_of_a_past_hour_reads_the_sums_again() -> None:
+    """Its guess was in a sum that is Redis' to correct."""
+    hour = f"{NOON // HOUR_MS - 1}|n:unknown|ann|m|power|groq".encode()
+    ledger = Ledger(sums={hour: b"1"})
+    spending = ledger.spending()
+    assert ledger.read(spending, NOON)["total"]["calls"] == 1
+    ledger.sums[hour] = b"0"
+    ledger.rows.append(entry(NOON + 5, 0, amends=f"{NOON - 1000}-0"))
+    ledger.read(spending, NOON + 1000)
+    total = ledger.read(spending, NOON + 20_000)["total"]
+    assert (total["calls"], total["unknown"]) == (1, 0)
+
+
 def test_a_new_day_begins_at_nothing() -> None:
     """At midnight (UTC) the sums start anew, and the calls of the last minute are still counted."""
     midnight = 20_001 * DAY_MS
     ledger = Ledger(entry(midnight - 5000, 0))
-    spending = Spending("ledger")
+    spending = ledger.spending()
     assert ledger.read(spending, midnight - 1000)["total"]["calls"] == 1
     assert ledger.read(spending, midnight + 1000)["total"]["calls"] == 0
     assert spending.per_minute() == {"power": 1}
@@ -173,7 +205,7 @@ def test_a_new_day_begins_at_nothing() -> None:
 def test_a_long_ledger_is_read_in_parts() -> None:
     """A look reads a bounded part, and says so until it has read all."""
     ledger = Ledger(*(entry(NOON, number) for number in range(2300)))
-    spending = Spending("ledger")
+    spending = ledger.spending()
     assert [ledger.read(spending, NOON)["complete"] for _ in range(3)] == [False, False, True]
     assert spending.document("ann")["total"]["calls"] == 2300
 

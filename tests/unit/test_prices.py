@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vessel.registry import Kind, Model, load_registry
 from vessel.upstream.outcome import Usage
-from vessel.usage.prices import cost_usd, nano, worst_case_nano_usd
+from vessel.usage.prices import cost_usd, nano, tools_reserve_nano_usd, worst_case_nano_usd
 
 REGISTRY = load_registry()
 PRICED = [m for m in REGISTRY.routable() if not m.price_estimated and m.kind is not Kind.SYSTEM]
@@ -90,3 +90,20 @@ def test_models_priced_by_other_units_are_refused() -> None:
     """An hour of audio has no price by tokens."""
     with pytest.raises(ValueError, match="audio_hour"):
         cost_usd(REGISTRY.model("whisper-large-v3"), Usage(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("model_id", "tools", "usd"),
+    [
+        ("groq/compound", ("web_search",), "0.08"),  # ten of the advanced searches
+        ("groq/compound-mini", ("web_search", "visit_website"), "0.008"),
+        ("openai/gpt-oss-120b", ("web_search",), "0.025"),
+        ("openai/gpt-oss-120b", ("code_execution",), "0.006"),  # two minutes at 0.18 an hour
+        ("openai/gpt-oss-20b", ("web_search", "code_execution"), "0.031"),
+        ("openai/gpt-oss-20b", (), "0"),
+        ("llama-3.3-70b-versatile", ("web_search",), "0"),
+    ],
+)
+def test_fees_of_tools_are_set_aside(model_id: str, tools: tuple[str, ...], usd: str) -> None:
+    """As many runs of the dearest tool as the model may make, and the whole time of a call."""
+    assert tools_reserve_nano_usd(REGISTRY, REGISTRY.model(model_id), tools, 120.0) == nano(Decimal(usd))

@@ -265,7 +265,7 @@ def test_functions_filter_the_chain() -> None:
     found = routed(tools=[FUNCTION, {"type": "browser_search"}])
 
     assert found.tier == "power"
-    assert models(found) == [OSS120, B70, B8]
+    assert models(found) == [OSS120, OSS20]
 
 
 def test_a_json_schema_filters_the_chain() -> None:

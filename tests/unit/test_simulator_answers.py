@@ -286,6 +286,60 @@ def test_compound_ran_its_enabled_tools() -> None:
     assert len(mini["choices"][0]["message"]["executed_tools"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("how", "held", "marked"),
+    [
+        ("results", {"executed_tools"}, False),
+        ("output", {"executed_tools"}, True),
+        ("annotations", {"annotations"}, False),
+        ("none", set(), False),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_tells_of_its_tools_in_one_of_groqs_ways(
+    how: str, held: set[str], *, marked: bool, stream: bool
+) -> None:
+    """A scenario chooses whether runs have fields or only a text, or are not told at all; whole and streamed alike."""
+    sim = Local(tool_reports=how)
+    answer = sim.chat("hello", tools=[{"type": "browser_search"}], stream=stream)
+    message: dict[str, Any] = {"content": ""}
+    if stream:
+        for event in answer.events:
+            for name, value in ({} if event == "[DONE]" else event["choices"][0]["delta"]).items():
+                message[name] = message.get(name, value[:0]) + value
+    else:
+        message = answer.json["choices"][0]["message"]
+    assert set(message) - {"role", "content"} == held
+    marks = " 【0†L1-L3】【1†L2】" if marked else ""
+    assert message["content"] == expected_text(GREETING) + marks
+    if how == "output" and not stream:
+        search, opened = message["executed_tools"]
+        assert (search["index"], opened["index"], opened["name"]) == (0, 1, "browser.open")
+        assert opened["output"].startswith("[1] [")
+        assert "search_results" not in search
+
+
+def test_a_prompt_or_its_digest_chooses_how_tools_are_told() -> None:
+    """A mark of the prompt wins over the scenario, and `mixed` gives each way to some prompts."""
+    sim, tools = Local(tool_reports="mixed"), [{"type": "browser_search"}]
+    found = [sim.chat(f"prompt {n}", tools=tools).json["choices"][0]["message"] for n in range(40)]
+    assert {frozenset(m) & {"executed_tools", "annotations"} for m in found} >= {
+        frozenset(), frozenset({"executed_tools"}), frozenset({"annotations"}),
+    }  # fmt: skip
+    assert "annotations" in sim.chat("x <<report:annotations>>", tools=tools).json["choices"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("enabled", "says"),
+    [(["shell"], "not one of the allowed values"), (["browser_automation"], "needs `web_search`"), ("x", "an array")],
+)
+def test_compound_refuses_tools_that_it_has_not(enabled: Any, says: str) -> None:
+    """Names are a closed set, and the browser cannot go without the search."""
+    custom = {"tools": {"enabled_tools": enabled}}
+    answer = Local(world="seed").chat("hello", model="groq/compound", compound_custom=custom)
+    assert (answer.status, says in answer.error["message"]) == (400, True)
+
+
 def test_the_prompt_counts_messages_tools_and_images() -> None:
     """One token per four bytes, four per message; what the model sees besides counts too."""
     assert count_prompt({"messages": user("12345")}) == 4 + 2

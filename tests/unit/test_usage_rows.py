@@ -15,7 +15,7 @@ from vessel.jobs.model import Hop, Job
 from vessel.jobs.steps import UNKNOWN
 from vessel.registry import load_registry
 from vessel.upstream.outcome import Charge, Failure, Reason, Success, Usage
-from vessel.usage.rows import Call, attempt_row, counts, ending, unknown_row
+from vessel.usage.rows import Call, attempt_row, bill_of, counts, ending, unknown_row, usage_of
 from vessel.wire import JobState, Priority
 
 MODEL = load_registry().model("openai/gpt-oss-120b")
@@ -60,11 +60,40 @@ def test_a_success_is_booked_at_its_exact_price() -> None:
 
 
 def test_fees_of_tools_are_added_and_marked_as_estimated() -> None:
-    """A tool's fee comes from a price list and not from the answer."""
-    row = json.loads(ending(call(), success(tool_fees_usd="0.005"), counted=True).ledger_row, parse_float=Decimal)
+    """A tool's fee comes from a price list and not from the answer; the entry names what ran and what it cost."""
+    priced = replace(call(tags={"a": "@FEES@"}), registry=load_registry())
+    done = success(tools=(("web_search", 2), ("code_execution", 1), ("visit_website", 3)))
+    end = ending(priced, done, counted=True)
+    row = json.loads(end.ledger_row, parse_float=Decimal)
 
-    assert row["cost_usd"] == Decimal("0.0050165")
-    assert row["estimated"] is True
+    assert row["tool_cost_usd"] == Decimal("0.01") + Decimal("0.003") + Decimal("0.00000035")  # 7 ms at 0.18 an hour
+    assert row["cost_usd"] == row["tool_cost_usd"] + Decimal("0.0000165")
+    assert (row["tools"], row["estimated"]) == ({"web_search": 2, "code_execution": 1, "visit_website": 3}, True)
+    assert row["tags"] == {"a": "@FEES@"}
+    assert json.loads(end.row)["cost_nano_usd"] == 13_016_850
+    usage = usage_of(done, bill_of(priced, done))
+    assert (usage["total_tokens"], usage["tool_cost_usd"], usage["cost_estimated"]) == (90, "0.013000350", True)
+
+
+def test_a_systems_answer_costs_what_the_models_behind_it_do() -> None:
+    """Parts are priced by model, exactly where all are known; what the breakdown leaves out at the system's price."""
+    registry = load_registry()
+    model = registry.model("groq/compound")
+    priced = replace(call(), model=model, registry=registry)
+    parts = (("openai/gpt-oss-120b", Usage(60, 5)), ("meta-llama/llama-4-scout-17b-16e-instruct", Usage(20, 5)))
+    row = json.loads(ending(priced, success(parts=parts), counted=True).ledger_row, parse_float=Decimal)
+
+    exact = Decimal("0.000001") * (
+        60 * Decimal("0.15") + 5 * Decimal("0.6") + 20 * Decimal("0.11") + 5 * Decimal("0.34")
+    )
+    assert (row["cost_usd"], "estimated" in row) == (exact, False)
+    assert [part["model"] for part in row["models"]] == [name for name, _ in parts]
+    unknown = bill_of(priced, success(parts=(parts[0], ("who/knows", Usage(20, 5)))))
+    assert unknown.estimated
+    assert unknown.usd > exact
+    short = bill_of(priced, success(parts=parts[:1]))
+    assert (short.estimated, short.usd) == (True, unknown.usd)
+    assert bill_of(priced, success()).estimated
 
 
 def test_a_call_without_an_answer_is_booked_at_its_worst_case() -> None:

@@ -66,6 +66,7 @@ async def list_batches(
     else:
         key = door.keys.batches(tenant)
         found, more = await perform(request, batching.page(door, key, door.batches.batch, after or cursor, limit))
+    found = await perform(request, batching.with_deliveries(door, found))
     rows = [batch.as_dict() for batch in found]
     first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)
     return JSONResponse({

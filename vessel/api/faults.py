@@ -99,6 +99,7 @@ _TYPES: dict[int, str] = {
 _BY_REASON: dict[str, int] = {
     Reason.BAD_REQUEST: 400,
     Reason.CONTEXT_LENGTH: 400,
+    Reason.LACKS_TOOLS: 400,
     Reason.TOOL_USE_FAILED: 400,
     Reason.JSON_VALIDATE_FAILED: 400,
     Reason.UNPROCESSABLE: 422,

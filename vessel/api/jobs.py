@@ -21,7 +21,7 @@ from vessel.api.session import Here
 from vessel.client import documents
 from vessel.client.following import events
 from vessel.client.gates import explained
-from vessel.client.looking import cancel, job_of
+from vessel.client.looking import cancel, job_of, webhook_of
 from vessel.errors import JobNotFound, WrongState
 from vessel.jobs.record import JOB_ID
 from vessel.wire import JobState
@@ -129,6 +129,7 @@ async def _document(here: Session, tenant: str, job_id: str) -> dict[str, Any]:
     job = await here.run(job_of(asking, job_id))
     waiting = None if job.terminal else await here.run(explained(asking, job))
     return documents.job(job, whole=True) | {
+        "webhook": await here.run(webhook_of(here.door, job)),
         "waiting": documents.waiting(waiting),
         "response": json.loads(job.response) if job.response else None,
     }

@@ -52,7 +52,7 @@ class Watching:
         """Take the way to Redis; nothing is read before somebody looks."""
         self._session = session
         self._overview = Overview(session.door)
-        self._spending = Spending(session.door.keys.ledger)
+        self._spending = Spending(session.door)
         self._open = OpenBatches(session.door)
         self._looked: dict[str, float] = {}
         self._known: OrderedDict[str, Own] = OrderedDict()

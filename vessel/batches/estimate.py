@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,10 @@ class ModelEstimate:
     typical_cost_usd: Decimal
     worst_cost_usd: Decimal
     seconds: float | None
+
+    def with_fees(self, usd: Decimal) -> ModelEstimate:
+        """Add what is set aside for built-in tools to the worst case; how many runs are typical nobody knows."""
+        return replace(self, worst_cost_usd=self.worst_cost_usd + usd)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values."""

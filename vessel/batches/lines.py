@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -237,11 +238,15 @@ class Tally:
     asked_output: int = 0
     unbounded: int = 0
     """Lines that do not bound their answer."""
+    tools: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Lines by the built-in tools that they switch on."""
     sampled_bytes: int = 0
     sampled_tokens: int = 0
 
-    def add(self, body: Mapping[str, Any], model: str, length: int) -> None:
+    def add(self, body: Mapping[str, Any], model: str, length: int, tools: tuple[str, ...] = ()) -> None:
         """Count a line."""
+        if tools:
+            self.tools[tools] += 1
         if self.lines < SAMPLED_FIRST or self.lines % SAMPLED_EVERY == 0:
             self.sampled_bytes += length
             self.sampled_tokens += estimate_tokens(body["messages"], model, body.get("tools"))
@@ -268,7 +273,7 @@ class Checker:
         self.tallies: dict[str, Tally] = {}
         self._planned = planned
         self._seen: dict[str, int] = {}
-        self._models: dict[object, str] = {}
+        self._models: dict[object, tuple[str, tuple[str, ...]]] = {}
 
     @property
     def full(self) -> bool:
@@ -293,8 +298,8 @@ class Checker:
             raise TooManyLines
         try:
             line = self._new(number, length, text)
-            model = self._model(line, length)
-            self.tallies.setdefault(model, Tally()).add(line.body, model, length)
+            model, tools = self._model(line, length)
+            self.tallies.setdefault(model, Tally()).add(line.body, model, length, tools)
             self.index.add(model, number, offset, length, line.custom_id)
         except BadLine as fault:
             self.faults.append(Fault(fault.kind, number, fault.message, fault.param))
@@ -311,8 +316,8 @@ class Checker:
             raise BadLine("duplicate_custom_id", f"custom_id: line {first} has the same one.", "custom_id")
         return line
 
-    def _model(self, line: Line, length: int) -> str:
-        """Check a request and name the model it waits for; lines alike but for their texts are routed once."""
+    def _model(self, line: Line, length: int) -> tuple[str, tuple[str, ...]]:
+        """Check a request, name its model and its built-in tools; lines alike but for their texts are routed once."""
         body, policy = split_policy(line.body)
         if body.get("stream"):
             raise InvalidRequest("stream: a batch's line does not stream; leave `stream` out.", param="stream")
@@ -321,10 +326,10 @@ class Checker:
             check_submission(body, _PLAIN)
             return known
         _, found, _ = self._planned(body, policy)
-        model = found.hops[0].model
+        planned = found.hops[0].model, found.builtin_tools
         if alike is not None:
-            self._models[alike] = model
-        return model
+            self._models[alike] = planned
+        return planned
 
 
 _PLAIN = Policy(priority=Priority.BATCH)

@@ -7,11 +7,12 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import InvalidRequest, VesselError
+from vessel.usage.budgets import cap_nano
 from vessel.wire import JobState, parse_duration_s
 
 if TYPE_CHECKING:
@@ -171,6 +172,20 @@ def checked_metadata(given: object) -> dict[str, str]:
     return dict(given) if isinstance(given, dict) else {}
 
 
+def checked_cap(given: object) -> int:
+    """Check a batch's spend cap in USD, a number or text; returns nano-USD, 0 for None. Raises InvalidRequest."""
+    if given is None:
+        return 0
+    rest = "Nothing was accepted. Write USD such as 5 or 0.50."
+    if isinstance(given, bool) or not isinstance(given, (str, int, float, Decimal)):
+        raise InvalidRequest(f"max_cost_usd: it must be an amount. {rest}", param="max_cost_usd")
+    try:
+        usd = Decimal(str(given).strip().removeprefix("$"))
+    except InvalidOperation:
+        raise InvalidRequest(f"max_cost_usd: it is no amount. {rest}", param="max_cost_usd") from None
+    return cap_nano("max_cost_usd", usd, rest)
+
+
 def _text(record: Mapping[str, bytes], name: str) -> str:
     return record.get(name, b"").decode()
 
@@ -256,6 +271,17 @@ class Batch:
     cost_usd: Decimal = Decimal(0)
     model: str = ""
     owned_until: int = 0
+    webhook: str = ""
+    delivery: dict[str, Any] | None = None
+    """What became of its webhook, once it is due and where that was read as well."""
+    cap_nano: int = 0
+    """What its lines may cost together, in nano-USD, and what of it is spent or reserved; 0 where it has no cap."""
+    spent_nano: int = 0
+
+    @property
+    def max_cost_usd(self) -> Decimal | None:
+        """Return its spend cap."""
+        return Decimal(self.cap_nano).scaleb(NANO).normalize() if self.cap_nano else None
 
     @property
     def ended(self) -> bool:
@@ -311,13 +337,20 @@ class Batch:
                 "total_tokens": prompt + completion,
             },
             "metadata": self.metadata or None,
-            "vessel": {"counts": {str(s): self.counts.get(s, 0) for s in _COUNTED}, "cost_usd": float(self.cost_usd)},
+            "vessel": {
+                "counts": {str(s): self.counts.get(s, 0) for s in _COUNTED},
+                "cost_usd": float(self.cost_usd),
+                "webhook": self.delivery,
+                "max_cost_usd": float(self.max_cost_usd) if self.max_cost_usd is not None else None,
+                "charged_or_reserved_usd": float(Decimal(self.spent_nano).scaleb(NANO)) if self.cap_nano else None,
+            },
         }
 
 
 _COUNTED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 PICO = -12
+NANO = -9
 
 
 def read_batch(record: Mapping[str, bytes]) -> Batch | None:
@@ -346,4 +379,7 @@ def read_batch(record: Mapping[str, bytes]) -> Batch | None:
         cost_usd=Decimal(_int(record, "pico")).scaleb(PICO).normalize(),
         model=_text(record, "model"),
         owned_until=_int(record, "owned_until"),
+        webhook=_text(record, "webhook"),
+        cap_nano=_int(record, "cap_nano"),
+        spent_nano=_int(record, "spent_nano"),
     )

@@ -49,11 +49,15 @@ class NewBatch:
     metadata: dict[str, str] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
     model: str = ""
+    webhook: str = ""
+    cap_nano: int = 0
+    """What its lines may cost together, 0 where it has no cap."""
 
     @property
     def hash(self) -> str:
-        """Hash what makes two requests the same."""
-        given = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        """Hash what makes two requests the same; as with jobs, where its end is told does not count."""
+        given: list[object] = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        given += [self.cap_nano] if self.cap_nano else []
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
@@ -69,6 +73,7 @@ class Unfolded:
     new: NewJob | None = None
     broken: tuple[str, str] | None = None
     tenant: str = ""
+    webhook: str = ""
 
     @property
     def place(self) -> str:
@@ -107,7 +112,8 @@ class BatchStore:
             "errors_id": errors,
         }
         record: list[Arg] = ["endpoint", new.endpoint, "window", new.window, "metadata", dump(new.metadata)]
-        record += ["model", new.model]
+        record += ["model", new.model, *(["webhook", new.webhook] if new.webhook else [])]
+        record += ["cap_nano", new.cap_nano] if new.cap_nano else []
         chunks = [self.keys.chunk(new.file.id, n) for n in range(new.file.chunks)]
 
         def parse(raw: Sequence[Any]) -> str:
@@ -171,7 +177,7 @@ class BatchStore:
 
     def _commit(self, batch_id: str, owner: str, to: BatchStatus, groups: Sequence[int], faults: Sequence[Fault],
                 model: str) -> Call[bool]:  # fmt: skip
-        names = {"batch": self.keys.batch(batch_id), "open_batches": self.keys.open_batches}
+        names = self._ending(batch_id)
         args: dict[str, Arg] = {
             "id": batch_id,
             "owner": owner,
@@ -194,11 +200,7 @@ class BatchStore:
 
     def _stop(self, batch_id: str, stopping: BatchStatus, ends_as: BatchStatus, state: JobState
               ) -> Call[tuple[str, str]]:  # fmt: skip
-        names = {
-            "batch": self.keys.batch(batch_id),
-            "lines_err": self.keys.batch(batch_id, "err"),
-            "open_batches": self.keys.open_batches,
-        }
+        names = self._ending(batch_id) | {"lines_err": self.keys.batch(batch_id, "err")}
         args: dict[str, Arg] = {
             "id": batch_id,
             "validating": BatchStatus.VALIDATING,
@@ -209,6 +211,15 @@ class BatchStore:
             "only_when_over": "1" if state is JobState.EXPIRED else "0",
         }
         return load("stop_batch").call(names, args, lambda raw: (word(raw[0]), word(raw[1])))
+
+    def _ending(self, batch_id: str) -> dict[str, str]:
+        return {
+            "batch": self.keys.batch(batch_id),
+            "open_batches": self.keys.open_batches,
+            "webhooks_due": self.keys.webhooks,
+            "webhooks_log": self.keys.webhook_log,
+            "batch_hook": self.keys.webhook(batch_id),
+        }
 
     def batch(self, batch_id: str) -> Call[Batch | None]:
         """Read a batch."""
@@ -281,5 +292,5 @@ def _broken_record(line: Unfolded) -> list[str | bytes]:
         "reasons": "[]",
         "reason": reason,
         "message": message,
-    }
+    } | ({"webhook": line.webhook} if line.webhook else {})
     return [part for pair in fields.items() for part in pair]

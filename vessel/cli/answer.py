@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from vessel.cli.output import emit, note, say, say_on, usd
@@ -28,13 +29,13 @@ def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool, strea
         return
     if not stream:
         say(result.code if isinstance(result, CodeResult) else result.text)
-    for number, source in enumerate(result.sources, 1):
+    for number, source in enumerate(result.sources[: asked.get("max_results")], 1):
         say(f"[{number}] {source.title} {source.url}" if source.title else f"[{number}] {source.url}")
-    usage = result.usage
+    usage, about = result.usage, "about " if result.cost_estimated else ""
     where = "" if result.vessel == "groq" else f" at {result.vessel}"
     note(
         f"-- {result.model}{where} ({result.tier}), {usage.prompt_tokens} + {usage.completion_tokens} tokens, "
-        f"{usd(result.cost_usd)}, {result.job_id}"
+        f"{about}{usd(result.cost_usd)}, {result.job_id}"
     )
 
 
@@ -52,7 +53,7 @@ def _print_as_it_comes(client: GroqClient, ask: Ask, timeout: float | None, *, a
 
 
 def _composed(verb: Verb, prompt: str, asked: dict[str, Any]) -> Ask:
-    rest = {name: value for name, value in asked.items() if name not in {"timeout", "language", "max_results"}}
+    rest = {name: value for name, value in asked.items() if name not in {"timeout", "language", "max_results", "tools"}}
     match verb:
         case "query":
             return core.query(prompt, rest)
@@ -61,7 +62,7 @@ def _composed(verb: Verb, prompt: str, asked: dict[str, Any]) -> Ask:
         case "code":
             return core.code(prompt, asked.get("language"), rest)
         case "research":
-            return core.research(prompt, ("web_search",), rest)
+            return core.research(prompt, asked.get("tools", ("web_search",)), rest, asked.get("max_results"))
         case _ as never:
             assert_never(never)
 
@@ -96,6 +97,10 @@ def result_document(result: Result) -> dict[str, Any]:
     }
     if isinstance(result, CodeResult):
         document["code"] = result.code
+    if result.cost_estimated:
+        document |= {"cost_estimated": True, "tool_cost_usd": result.tool_cost_usd}
+    if result.executed_tools:
+        document["executed_tools"] = result.executed_tools
     if result.sources:
-        document["sources"] = [{"url": source.url, "title": source.title} for source in result.sources]
+        document["sources"] = [asdict(source) for source in result.sources]
     return document

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections import deque
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from vessel.cli import times
 from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, note, say, table, usd
 from vessel.cli.reading import STDIN
+from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
 from vessel.observe.moments import moment
 
@@ -27,10 +29,13 @@ LOOK_S = 0.5
 RATE_OVER_S = 30.0
 
 
-def submit(file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool) -> None:
-    """Submit a file and print the batch's id. Raises InvalidBatch with a report, InvalidRequest."""
+def submit(
+    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool, **policy: str | None
+) -> None:
+    """Submit a file and print the batch's id; `policy`: webhook, max_cost_usd. Raises InvalidBatch, InvalidRequest."""
     with GroqClient() as client:
-        handle = client.submit_batch(_source(file), window=window, metadata=_pairs(metadata), idempotency_key=key)
+        more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, **policy}
+        handle = client.submit_batch(_source(file), window=window, **more)
         found = handle.progress()
     if as_json:
         emit(found.as_dict() | {"estimate": None if handle.estimate is None else estimate_document(handle.estimate)})
@@ -81,15 +86,24 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "ended": ", ".join(f"{count:,} {state}" for state, count in found.counts.items() if count) or "none",
         "tokens": f"{found.usage[0]:,} + {found.usage[1]:,}",
         "cost": usd(found.cost_usd),
+        "cap": _cap(found),
         "file": found.file,
         "created": moment(found.created_at),
         "expires": moment(found.expires_at),
+        "webhook": line(found.delivery) if found.delivery else None,
     }
     for name, value in rows.items():
-        say(f"{name:<9}{value}")
+        if value is not None:
+            say(f"{name:<9}{value}")
     for name, value in found.metadata.items():
         say(f"{'metadata':<9}{name}={value}")
     _say_report(found)
+
+
+def _cap(found: Batch) -> str:
+    if found.max_cost_usd is None:
+        return "none"
+    return f"{usd(Decimal(found.spent_nano).scaleb(-9).normalize())} of {usd(found.max_cost_usd)} charged or reserved"
 
 
 def _say_report(found: Batch) -> None:

@@ -9,6 +9,7 @@ from vessel.cli.answer import result_document
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import emit, say, table, usd
 from vessel.cli.reading import words
+from vessel.cli.webhooks import line
 from vessel.client import GroqClient, JobFailed, Result, documents
 from vessel.control import clock
 from vessel.observe.moments import moment
@@ -24,10 +25,11 @@ def show(job_id: str, *, as_json: bool) -> None:
         found = client.job(job_id)
         waiting = client.waiting(found)
         now = client.runner.run(clock()) if waiting else found.updated_at
+        webhook = client.webhook(found)
     if as_json:
-        emit(job_document(found, whole=True) | {"waiting": documents.waiting(waiting)})
+        emit(job_document(found, whole=True) | {"waiting": documents.waiting(waiting), "webhook": webhook})
     else:
-        _show(found, waiting, now)
+        _show(found, waiting, now, webhook)
 
 
 def show_many(state: str | None, tier: str | None, since: str | None, limit: int, *, as_json: bool) -> None:
@@ -114,7 +116,7 @@ def waiting_line(waiting: Waiting, now_ms: int) -> str:
     return f"{waiting.detail}; until {times.until(waiting.until, now_ms)}"
 
 
-def _show(job: Job, waiting: Waiting | None, now_ms: int) -> None:
+def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any] | None) -> None:
     where = ", failed over to openai" if job.served_vessel == "openai" else ""
     served = f"{job.served_model} ({job.served_tier}{where})" if job.served_model else f"{job.model} ({job.tier})"
     facts = {
@@ -128,6 +130,7 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int) -> None:
         "retry of": job.retry_of,
         "usage": f"{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
         "cost": usd(job.cost_usd) if job.cost_usd is not None else None,
+        "webhook": line(webhook) if webhook else None,
     }
     for name, value in facts.items():
         if value:

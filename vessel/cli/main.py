@@ -7,8 +7,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from vessel import __version__
-from vessel.cli.commands import ask, look, queue, steer
+from vessel.cli.commands import ask, hooks, look, queue, steer
 from vessel.cli.commands import batch as batches
+from vessel.cli.commands import report as reporting
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
 from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
@@ -45,15 +46,24 @@ def vessel(
 
 
 for panel, members in {
-    "Run": (running.demo, running.up, running.worker, running.scheduler, running.api, running.simulate),
+    "Run": (
+        running.demo,
+        running.up,
+        running.worker,
+        running.scheduler,
+        running.api,
+        running.mcp,
+        running.flower,
+        running.simulate,
+    ),
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
-    "Look": (look.route, look.models, look.tiers, look.limits),
+    "Look": (look.route, look.models, look.tiers, look.limits, reporting.usage),
 }.items():
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))
 app.add_typer(batches.batch, rich_help_panel="Queue")
-for group in (steer.maintenance, steer.budget, steer.keys):
+for group in (steer.maintenance, steer.budget, steer.keys, hooks.webhooks):
     app.add_typer(group, rich_help_panel="Steer")
 
 

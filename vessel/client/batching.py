@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from vessel.batches.model import (
     BatchStatus,
     FileNotFound,
     StoredFile,
+    checked_cap,
     checked_metadata,
     line_job_id,
     new_batch_id,
@@ -27,18 +28,21 @@ from vessel.batches.store import NewBatch
 from vessel.client.steps import Emit, Flow, Run, Steps, run
 from vessel.errors import InvalidRequest, VesselError, WrongState
 from vessel.keyspace.script import command, load, word
+from vessel.notify.delivery import described
+from vessel.notify.store import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from vessel.batches.file_store import Once
+    from vessel.notify.delivery import Delivery
     from vessel.submit import Door
 
 RENDERED_AT_ONCE = 100
 BLOCKS_KEPT = 8
 STOPPED_AT_ONCE = 256
 OUT, ERR = "out", "err"
-_ASKED = frozenset({"input_file_id", "endpoint", "completion_window", "metadata"})
+_ASKED = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "vessel"})
 LONGEST_NAME = 64
 PART = {"output": OUT, "error": ERR}
 
@@ -129,7 +133,17 @@ def batch_of(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
     found: Batch | None = yield from run(door.batches.batch(batch_id))
     if found is None or found.tenant != tenant:
         raise BatchNotFound
-    return found
+    return (yield from with_deliveries(door, [found]))[0]
+
+
+def with_deliveries(door: Door, batches: Sequence[Batch]) -> Steps[list[Batch]]:
+    """Read what became of the webhooks of batches that have one and have ended."""
+    told = [batch for batch in batches if batch.webhook]
+    if not told:
+        return list(batches)
+    found: list[Delivery | None] = yield Run([delivery(door.keys, batch.id) for batch in told])
+    known = {batch.id: described(batch.webhook, one) for batch, one in zip(told, found, strict=True)}
+    return [replace(batch, delivery=known.get(batch.id)) for batch in batches]
 
 
 def _unknown(name: str) -> str:
@@ -151,6 +165,7 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
     seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
+    webhook, cap = _policy(door, asked.get("vessel"))
     try:
         file = yield from file_of(door, tenant, file_id)
     except FileNotFound:
@@ -158,9 +173,26 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch.", param="input_file_id")
     window = str(asked["completion_window"])
-    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata)
+    new = NewBatch(
+        new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata, webhook=webhook, cap_nano=cap
+    )
     batch_id: str = yield from run(door.batches.create(new, once))
     return (yield from batch_of(door, tenant, batch_id))
+
+
+def _policy(door: Door, given: object) -> tuple[str, int]:
+    """Read the `vessel` object of what makes a batch: its webhook and its spend cap. Raises InvalidRequest."""
+    if given is None:
+        return "", 0
+    if not isinstance(given, dict):
+        raise InvalidRequest("vessel: it must be an object. Nothing was accepted.", param="vessel")
+    if given.keys() - {"webhook", "max_cost_usd"}:
+        raise InvalidRequest(
+            "vessel: of a batch it holds `webhook` and `max_cost_usd` only; the rest is said in each line's own "
+            "`vessel`. Nothing was accepted.",
+            param="vessel",
+        )
+    return door.webhook(given.get("webhook")), checked_cap(given.get("max_cost_usd"))
 
 
 def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.asking import Asking
 from vessel.client.fence import fenced
 from vessel.client.request import Ask, Prompt, compose
+from vessel.errors import InvalidRequest
 from vessel.settings import Settings, load_settings
 from vessel.submit import Door
-from vessel.wire import Priority, TaskType
+from vessel.wire import BUILTIN_NAMES, Priority, TaskType
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,14 +28,24 @@ class Core:
             raise TypeError("give either `settings` or single values, not both")
         self.settings = settings or load_settings(redis_url=redis_url, **overrides)
         self.tenant, self.timeout = tenant, timeout
+        self.waits_s(None)
         self.door = Door(self.settings)
         self.asking = Asking(self.door, tenant)
 
     def timeout_of(self, options: Mapping[str, Any]) -> tuple[float | None, dict[str, Any]]:
         """Part the waiting time from what belongs to the request."""
         rest = dict(options)
-        given = rest.pop("timeout", None)
-        return (self.timeout if given is None else float(given)), rest
+        return self.waits_s(rest.pop("timeout", None)), rest
+
+    def waits_s(self, given: float | None) -> float | None:
+        """Say how long to wait; None is for ever. Raises InvalidRequest for what is no number of seconds."""
+        timeout = self.timeout if given is None else given
+        try:
+            if timeout is None or not math.isnan(timeout):
+                return timeout
+        except TypeError:
+            pass
+        raise InvalidRequest("timeout: it is a number of seconds.", param="timeout")
 
 
 def query(prompt: Prompt, options: Mapping[str, Any]) -> Ask:
@@ -54,16 +66,38 @@ def code(prompt: Prompt, language: str | None, options: Mapping[str, Any]) -> As
     return compose(prompt, options, priority=Priority.INTERACTIVE, task_type=TaskType.CODING, **more)
 
 
-def research(query_text: Prompt, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
-    """Ask for research with built-in tools, which routes to the compound tier."""
-    more = {"priority": Priority.INTERACTIVE, "task_type": TaskType.RESEARCH, "builtin_tools": list(tools)}
-    return compose(query_text, options, **more)
+def research(query_text: Prompt, tools: Sequence[str], options: Mapping[str, Any], max_results: Any = None) -> Ask:
+    """Ask for research with built-in tools, which routes to the compound tier.
+
+    Groq's API bounds the results of a search nowhere, so `max_results` is said to the model. Raises InvalidRequest.
+    """
+    more: dict[str, Any] = {"priority": Priority.INTERACTIVE, "task_type": TaskType.RESEARCH}
+    if max_results is not None:
+        if isinstance(max_results, bool) or not isinstance(max_results, int) or max_results < 1:
+            raise InvalidRequest("max_results: it must be a whole number of at least 1.", param="max_results")
+        bound = (
+            f"Use at most {max_results} results of a search (topn {max_results}), and name no more sources than that."
+        )
+        options = {**options, "system": "\n\n".join(filter(None, [options.get("system"), bound]))}
+    return compose(query_text, options, **more, **_switched_on(tools))
 
 
 def execution(task: str, program: str | None, tools: Sequence[str], options: Mapping[str, Any]) -> Ask:
-    """Ask to run code with built-in tools, which routes to the compound tier."""
+    """Ask to run code with built-in tools, which routes to the compound tier. Raises InvalidRequest."""
     prompt = f"{task}\n\n{fenced(program)}" if program else task
-    return compose(prompt, options, priority=Priority.INTERACTIVE, builtin_tools=list(tools))
+    return compose(prompt, options, priority=Priority.INTERACTIVE, **_switched_on(tools))
+
+
+def _switched_on(tools: object) -> dict[str, Any]:
+    """Name the tools, and have one used, as Groq's own example for gpt-oss does; a system uses them by itself."""
+    names = [tools] if isinstance(tools, str) else [] if tools is None else tools
+    if not isinstance(names, (list, tuple, set, frozenset)) or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest("tools: they are a list of names of built-in tools.", param="tools")
+    if not BUILTIN_NAMES.keys() >= set(names):
+        text = f"tools: there is no such built-in tool; there are {', '.join(BUILTIN_NAMES)}."
+        raise InvalidRequest(text, param="tools")
+    names = list(names) if isinstance(names, (list, tuple)) else sorted(names)
+    return {"builtin_tools": names, "tool_choice": "required"}
 
 
 def enqueued(prompt: Prompt, options: Mapping[str, Any]) -> Ask:

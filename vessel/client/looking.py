@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vessel.batches.files import body_of, read_source
 from vessel.client.steps import Run, Steps, run
 from vessel.control import cancel as cancel_call
 from vessel.errors import InvalidRequest, JobNotFound
+from vessel.notify.delivery import described
+from vessel.notify.store import delivery
 from vessel.watch import jobs_page
 from vessel.wire import JobState, parse_duration_s
 
@@ -33,6 +35,12 @@ def with_body(door: Door, job: Job) -> Steps[Job]:
         return job
     body = body_of((yield Run(door.files.range(*read_source(job.source)))))
     return replace(job, body=body, prompt_bytes=len(body))
+
+
+def webhook_of(door: Door, job: Job) -> Steps[dict[str, Any] | None]:
+    """Describe what became of a job's webhook; None where it has none."""
+    url = job.policy.get("webhook")
+    return described(url, (yield from run(delivery(door.keys, job.id)))) if url else None
 
 
 def state_of(asking: Asking, job_id: str) -> Steps[JobState]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from vessel.client.asking import LOOK_S, Asked
 from vessel.client.result import Result
+from vessel.client.sources import MarkFilter
 from vessel.errors import JobFailed, VesselError, WaitTimeout
 from vessel.watch.tokens import Ended, TokenEvent
 
@@ -29,6 +30,7 @@ class _Stream:
         self._timeout_s = timeout_s
         self._until = None if timeout_s is None else time.monotonic() + timeout_s
         self._over = False
+        self._marks: MarkFilter | None = None
         self._look_at = time.monotonic() + LOOK_S
 
     def _looks(self, event: TokenEvent) -> bool:
@@ -49,16 +51,21 @@ class _Stream:
 
     def _made(self, asked: Asked) -> None:
         self.job_id, self.tier, self.model = asked.id, asked.tier, asked.model
+        self._marks = MarkFilter() if asked.marked else None
 
     def _text(self, event: TokenEvent) -> str:
         """Read what an event adds; an answer that was not streamed comes whole, at its end."""
         if isinstance(event, Ended):
             self._over, self.result = True, Result(event.job)
-            return "" if event.streamed else self.result.text
+            if not event.streamed:
+                return self.result.text
+            return "" if self._marks is None else self._marks.end()
         if self._until is not None and time.monotonic() >= self._until:
             text = f"The answer of job {self.job_id} was not whole within {self._timeout_s:g} s, so reading it ended. "
             raise WaitTimeout(f"{text}The job is cancelled unless others read it.", job_id=self.job_id)
-        return event.text if event is not None else ""
+        if event is None:
+            return ""
+        return event.text if self._marks is None else self._marks.feed(event.text)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.job_id} tier={self.tier} model={self.model}>"

@@ -86,7 +86,8 @@ def route(asking: Asking, ask: Ask) -> Steps[RoutePlan]:
         estimated_tokens=estimate,
         max_output_tokens=output,
         typical_cost_usd=_cost(model, estimate, min(output, TYPICAL_OUTPUT_TOKENS)),
-        worst_cost_usd=_cost(model, estimate, output),
+        worst_cost_usd=_cost(model, estimate, output)
+        + Decimal(asking.door.tools_reserve(model, found.builtin_tools)).scaleb(-9),
         as_listed=availability.listed is not None,
         live_workers=None if alive is None else alive.get(first.tier, 0),
     )

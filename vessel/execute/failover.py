@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ABOUT_THE_REQUEST = frozenset(
     {
         *(Reason.BAD_REQUEST, Reason.RESPONSE_TOO_LARGE, Reason.TOO_LARGE, Reason.CONTEXT_LENGTH),
-        *(Reason.MODEL_GONE, Reason.UNPROCESSABLE),
+        *(Reason.MODEL_GONE, Reason.UNPROCESSABLE, Reason.LACKS_TOOLS),
     }
 )
 """What the endpoint would say again: a job asks it once."""

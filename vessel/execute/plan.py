@@ -11,12 +11,13 @@ from vessel.gate.limiter import Charge, configured
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, resolve, vessel_of
+from vessel.routing.needs import needs_of
 from vessel.routing.output import affordable_output_tokens, asked_output_tokens, output_tokens
 from vessel.upstream.outcome import Failure, Reason
 from vessel.upstream.translate import leave_out_groqs, translate
-from vessel.usage.prices import worst_case_nano_usd
+from vessel.usage.prices import tools_reserve_nano_usd, worst_case_nano_usd
 from vessel.usage.rows import Call
-from vessel.wire import ChatRequest, Policy
+from vessel.wire import ChatRequest, Policy, Submission
 
 if TYPE_CHECKING:
     from vessel.execute.process import Executor
@@ -44,9 +45,13 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         return model
     body = job.request()
     request = ChatRequest.model_validate(body)
+    lacking = _lacking(job, request, policy, model)
+    if lacking is not None:
+        return lacking
     limits = model.limits.get(executor.settings.groq_plan)
     kind = None if asked_output_tokens(request) else kind_of(request, policy)
     most_prompt = max_prompt_tokens(len(job.body))
+    fees = tools_reserve_nano_usd(executor.registry, model, job.builtin_tools, executor.settings.call_timeout)
     output = affordable_output_tokens(
         request,
         model,
@@ -54,12 +59,13 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         most_prompt_tokens=most_prompt,
         cap_usd=policy.max_cost_usd,
         spent_nano=job.spent_nano_usd,
+        fees_nano=fees,
     )
     if output is None:
         text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
         return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
     translated, notes = _translated(job, body, model, output)
-    worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
+    worst = worst_case_nano_usd(model, most_prompt, output) + fees  # not the estimate, which a bill may pass
     call = Call(
         job=job,
         number=len(job.attempts) + 1,
@@ -71,6 +77,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         worst_nano_usd=worst,
         charge=_charge(executor.settings.org, model, limits, body, job.estimated_tokens, output, worst),
         notes=notes,
+        registry=executor.registry,
     )
     return Plan(call, translated, _deadline_s(executor, job), kind)
 
@@ -87,6 +94,19 @@ def _model(executor: Executor, wanted: str) -> Model | Failure:
     if model_id is None:
         return Failure(wanted, Reason.MODEL_GONE, f"{wanted} is not served any more and has no successor.")
     return executor.registry.model(model_id)
+
+
+def _lacking(job: Job, request: ChatRequest, policy: Policy, model: Model) -> Failure | None:
+    """Refuse a model that lacks the built-in tools that were named: a successor may serve a hop that had them."""
+    if not job.builtin_tools:
+        return None
+    needs = needs_of(Submission(job.body, request, policy))
+    missing = needs.tools_missing(model)
+    if not needs.named_tools or not (missing or needs.tools_refused(model)):
+        return None
+    what = f"has nothing like {' and '.join(missing)}" if missing else "takes no tools with a response_format"
+    text = f"{model.id}, which serves this job now, {what}; it was not called."
+    return Failure(model.id, Reason.LACKS_TOOLS, text)
 
 
 def _translated(job: Job, body: dict[str, Any], model: Model, output: int) -> tuple[dict[str, object], tuple[str, ...]]:

@@ -175,7 +175,7 @@ class Job:
     parked_until: int | None = None
     finished_at: int | None = None
     cancel_requested: bool = False
-    usage: dict[str, int] | None = None
+    usage: dict[str, Any] | None = None
     cost_usd: Decimal | None = None
     served_model: str | None = None
     served_tier: str | None = None
@@ -196,6 +196,9 @@ class Job:
     """Whether the first pieces of it are written: no other call can serve the job any more."""
     read_at: int | None = None
     """When a reader was last there."""
+    trace: str = ""
+    """The `traceparent` under which it was submitted, and the REST request that did."""
+    request_id: str = ""
     batch: str = ""
     line: str = ""
     """Its place in its batch, `group:position`."""

@@ -172,13 +172,20 @@ class BatchKeeper:
         return sum(done)
 
     def _planned(self, line: Unfolded, text: bytes, availability: Availability) -> tuple[Unfolded, str]:
+        policy: dict[str, Any] | None = None
         try:
             body, policy = split_policy(parse_line(text).body)
             prepared = self.door.prepare(body, policy, availability=availability, tenant=line.tenant)
         except InvalidRequest as fault:
-            return replace(line, broken=(fault.code, fault.message)), ""
+            return replace(line, broken=(fault.code, fault.message), webhook=self._webhook(policy)), ""
         job_id = line_job_id(line.batch, line.place)
         return replace(line, new=replace(prepared.new, id=job_id, body=b"")), prepared.queue
+
+    def _webhook(self, policy: object) -> str:
+        try:
+            return self.door.webhook(policy.get("webhook") if isinstance(policy, dict) else None)
+        except InvalidRequest:
+            return ""
 
     async def _rows(self, batch_id: str, group: int, positions: range) -> list[tuple[int, int, int, str]]:
         blocks = range(positions[0] // BLOCK, positions[-1] // BLOCK + 1)

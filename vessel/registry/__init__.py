@@ -15,6 +15,7 @@ from vessel.registry.model import (
     Registry,
     Status,
     Tier,
+    ToolPrice,
     Vessel,
     vessel_of,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "Registry",
     "Status",
     "Tier",
+    "ToolPrice",
     "Vessel",
     "failover_of",
     "load_registry",

@@ -86,6 +86,15 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolPrice:
+    """What a built-in tool costs in USD: for each run, and for each hour that it lasts; `per_call_most` on a system."""
+
+    per_call: Decimal
+    per_call_most: Decimal
+    per_hour: Decimal
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Requests and tokens per minute and day, input and output tokens per minute; None: no limit is known."""
 
@@ -120,6 +129,8 @@ class Model:
     use_cases: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     reasoning_efforts: tuple[str, ...] = ()
+    tool_calls: int = 0
+    """How many runs of built-in tools are set aside for in a call."""
     vessel: Vessel = Vessel.GROQ
 
     @property
@@ -174,6 +185,8 @@ class Registry:
     tiers: Mapping[str, Tier] = field(hash=False)
     failover: Mapping[str, Model] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """What the failover endpoint may serve, by the endpoint's own ids."""
+    builtin_tools: Mapping[str, ToolPrice] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Prices of built-in tools, by the seed's names."""
 
     def model(self, model_id: str) -> Model:
         """Return a model by id; raise UnknownModel with the names that look alike."""

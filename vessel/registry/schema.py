@@ -21,9 +21,11 @@ from vessel.registry.model import (
     Registry,
     Status,
     Tier,
+    ToolPrice,
     Vessel,
 )
 from vessel.registry.suggest import suggest
+from vessel.wire import BuiltinTool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,6 +92,7 @@ class ModelEntry(_Entry):
     use_cases: Names = ()
     fallbacks: Names = ()
     reasoning_efforts: tuple[Literal["none", "default", "low", "medium", "high"], ...] = ()
+    tool_calls: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
 
     @field_validator("status")
     @classmethod
@@ -113,8 +116,18 @@ class TierEntry(_Entry):
     use_cases: Names = ()
 
 
+class ToolPriceEntry(_Entry):
+    """A built-in tool's table; a run costs at most what it costs unless said otherwise."""
+
+    per_call: Price = Decimal(0)
+    per_call_most: Price | None = None
+    per_hour: Price = Decimal(0)
+
+
 class RegistryFile(_Entry):
     """The whole file."""
+
+    builtin_tools: dict[BuiltinTool, ToolPriceEntry] = Field(default_factory=dict)
 
     tiers: dict[str, TierEntry]
     models: dict[str, ModelEntry]
@@ -132,6 +145,7 @@ def read(raw: Mapping[str, Any]) -> Registry:
         models=MappingProxyType({name: model for name, model in models.items() if model.vessel is Vessel.GROQ}),
         tiers=MappingProxyType({n: Tier(n, entry.model, entry.use_cases) for n, entry in file.tiers.items()}),
         failover=MappingProxyType({name: model for name, model in models.items() if model.vessel is Vessel.OPENAI}),
+        builtin_tools=MappingProxyType({str(n): _tool_price(entry) for n, entry in file.builtin_tools.items()}),
     )
 
 
@@ -140,6 +154,11 @@ def _model(name: str, entry: ModelEntry) -> Model:
     limits = {str(plan): Limits(**limit.model_dump()) for plan, limit in entry.limits.items()}
     known_as = OPENAI_PREFIX + name if entry.vessel is Vessel.OPENAI else name
     return Model(id=known_as, prices=Prices(**entry.prices.model_dump()), limits=MappingProxyType(limits), **plain)
+
+
+def _tool_price(entry: ToolPriceEntry) -> ToolPrice:
+    most = entry.per_call if entry.per_call_most is None else max(entry.per_call, entry.per_call_most)
+    return ToolPrice(entry.per_call, most, entry.per_hour)
 
 
 def _fault(loc: Sequence[str | int], kind: str, message: str) -> str:
@@ -160,6 +179,8 @@ def _fields(loc: Sequence[str | int]) -> list[str]:
             entry = LimitsEntry
         case ["models", *_]:
             entry = ModelEntry
+        case ["builtin_tools", _, _]:
+            entry = ToolPriceEntry
         case ["tiers", *_]:
             entry = TierEntry
         case _:

@@ -133,7 +133,8 @@ def _agentic_tier(registry: Registry, availability: Availability, needs: Needs) 
     for tier in (preferred, *registry.tiers):
         served = resolve(registry, registry.tiers[tier].model, availability)
         model = registry.models.get(served or "")
-        if model is not None and model.can(Feature.BUILTIN_TOOLS) and not needs.missing(model):
+        able = model is not None and model.can(Feature.BUILTIN_TOOLS) and not needs.tools_missing(model)
+        if able and model is not None and not needs.missing(model):
             return tier
     return preferred
 

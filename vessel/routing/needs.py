@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vessel.errors import InvalidRequest
 from vessel.registry import Feature, Kind
+from vessel.wire import BUILTIN_NAMES
 
 if TYPE_CHECKING:
     from vessel.registry import Model
     from vessel.wire import ChatRequest, Policy, Submission
 
-BUILTIN = {
-    "web_search": "web_search",
-    "browser_search": "web_search",
-    "visit_website": "web_search",
-    "code_execution": "code_execution",
-    "code_interpreter": "code_execution",
-}
-"""The seed's and Groq's names of built-in tools, and which of ours they mean."""
-
 ALL_BUILTIN = ("web_search", "code_execution")
+ONLY_SYSTEMS = frozenset({"wolfram_alpha"})
+"""Built-in tools that gpt-oss has no counterpart for (groq-facts 5)."""
+
+_OTHER_TOOLS = frozenset({"function", "mcp"})
 SHAPED = frozenset({Feature.JSON_OBJECT, Feature.JSON_SCHEMA, Feature.STRICT_SCHEMA})
 _WORDS = {
     Feature.VISION: "images",
@@ -33,7 +30,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a model must be able to do (`features`), and which built-in tools are wanted (a chain may end without).
+    """What a model must be able to do (`features`), and which built-in tools are asked for.
 
     `named_tools` tells that the caller named the built-in tools, and did not only say that some are needed.
     """
@@ -45,6 +42,13 @@ class Needs:
     def missing(self, model: Model) -> list[str]:
         """Say in words what a model cannot do."""
         return [_WORDS[feature] for feature in sorted(self.features) if not model.can(feature)]
+
+    def tools_missing(self, model: Model) -> tuple[str, ...]:
+        """Name the built-in tools that were asked for and a model has nothing like."""
+        if not model.can(Feature.BUILTIN_TOOLS):
+            return self.builtin_tools
+        alone = () if model.kind is Kind.SYSTEM else ONLY_SYSTEMS
+        return tuple(name for name in self.builtin_tools if name in alone)
 
     def tools_refused(self, model: Model) -> bool:
         """Tell whether a model with built-in tools refuses them for this request.
@@ -61,16 +65,18 @@ class Needs:
 
 
 def needs_of(submission: Submission) -> Needs:
-    """Read what a request needs."""
+    """Read what a request needs. Raises InvalidRequest for a tool that nobody knows."""
     request, policy = submission.request, submission.policy
     features: set[Feature] = set(_shape(request))
     if _has_images(request):
         features.add(Feature.VISION)
     kinds = [str(tool.get("type")) for tool in request.tools or ()]
-    if any(kind not in BUILTIN for kind in kinds):
+    enabled = _enabled(request)
+    _refuse_unknown(kinds, enabled)
+    if any(kind not in BUILTIN_NAMES for kind in kinds):
         features.add(Feature.TOOLS)
-    asked = [*policy.builtin_tools, *kinds, *_listed(policy.context.get("tools")), *_enabled(request)]
-    builtin = tuple(dict.fromkeys(BUILTIN[name] for name in asked if name in BUILTIN))
+    asked = [*policy.builtin_tools, *kinds, *_listed(policy.context.get("tools")), *enabled]
+    builtin = tuple(dict.fromkeys(BUILTIN_NAMES[name] for name in asked if name in BUILTIN_NAMES))
     # With function tools in the body, `requires_tools` is met by those.
     if not builtin and Feature.TOOLS not in features and wished(policy, "requires_tools"):
         return Needs(frozenset(features), ALL_BUILTIN)
@@ -104,7 +110,19 @@ def _enabled(request: ChatRequest) -> list[str]:
     found: Any = (request.model_extra or {}).get("compound_custom")
     for name in ("tools", "enabled_tools"):
         found = found.get(name) if isinstance(found, dict) else None
-    return _listed(found)
+    return [str(name) for name in found] if isinstance(found, list) else []
+
+
+def _refuse_unknown(kinds: list[str], enabled: list[str]) -> None:
+    known = f"The built-in ones are {', '.join(BUILTIN_NAMES)}"
+    for number, kind in enumerate(kinds):
+        if kind not in BUILTIN_NAMES and kind not in _OTHER_TOOLS:
+            text = f"tools.{number}.type: there is no such kind of tool. {known}; your own are of type function or mcp."
+            raise InvalidRequest(text, param=f"tools.{number}.type")
+    for number, name in enumerate(enabled):
+        if name not in BUILTIN_NAMES:
+            place = f"compound_custom.tools.enabled_tools.{number}"
+            raise InvalidRequest(f"{place}: there is no such tool. {known}.", param=place)
 
 
 def _listed(value: object) -> list[str]:

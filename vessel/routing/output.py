@@ -59,15 +59,16 @@ def affordable_output_tokens(
     most_prompt_tokens: int,
     cap_usd: Decimal | None,
     spent_nano: int,
+    fees_nano: int = 0,
 ) -> int | None:
     """Bound the output so that even the worst case stays within the job's cap; None when the model cannot.
 
     The prompt counts with one token per byte, more than any tokenizer makes of it, so that the cap holds. A bound
-    that the caller set himself is never lowered.
+    that the caller set himself is never lowered. `fees_nano` is set aside for built-in tools.
     """
     if cap_usd is None:
         return wanted
-    left = nano(cap_usd) - spent_nano
+    left = nano(cap_usd) - spent_nano - fees_nano
     if worst_case_nano_usd(model, most_prompt_tokens, wanted) <= left:
         return wanted
     if asked_output_tokens(request):

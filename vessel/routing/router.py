@@ -28,7 +28,8 @@ class Route:
     """Where a request goes: its tier, the chain of hops (the first is the primary), and why.
 
     `task` is the task type, or what stood in for one: explicit, images, agentic, speed_critical, simple, medium,
-    complex. `builtin_tools` holds `web_search` and `code_execution`; hops that lack them say so in their note.
+    complex. `builtin_tools` holds what is switched on, by the seed's names. Tools that were asked for filter the chain;
+    those that only come with a tier do not, and a hop that lacks them says so in its note.
     """
 
     tier: str
@@ -119,9 +120,8 @@ class _Routing:
 
     def _missing(self, model: Model) -> list[str]:
         missing = self.needs.missing(model)
-        if self.needs.named_tools and not model.can(Feature.BUILTIN_TOOLS):
-            missing.append(f"built-in tools ({', '.join(self.needs.builtin_tools)})")
-        return missing
+        lacking = self.needs.tools_missing(model) if self.needs.named_tools else ()
+        return [*missing, f"built-in tools ({', '.join(lacking)})"] if lacking else missing
 
     def _builtin_tools(self) -> tuple[tuple[str, ...], list[str]]:
         """Return the built-in tools to switch on; refuse those that were asked for together with structured output."""
@@ -130,7 +130,10 @@ class _Routing:
         if not wanted or served is None or not self.needs.tools_refused(self.registry.model(served)):
             return wanted, []
         if self.needs.builtin_tools:
-            text = "Groq refuses built-in tools together with structured output (response_format). Ask in two steps."
+            text = (
+                "Groq refuses built-in tools together with structured output (response_format), so nothing was sent. "
+                "Ask in two steps: with the tools first, then for the answer's shape."
+            )
             raise UnsupportedContent(text, param="response_format")
         return (), ["without built-in tools: Groq refuses them together with structured output"]
 
@@ -140,7 +143,7 @@ class _Routing:
     def _hops(self, tools: tuple[str, ...]) -> list[Hop]:
         hops: dict[str, Hop] = {}
         for wanted in self._wanted():
-            model = self._served(wanted)
+            model = self._with_tools(self._served(wanted))
             if model is None or model.id in hops or not self._fits(model):
                 continue
             note = self._note(wanted, model)
@@ -188,10 +191,35 @@ class _Routing:
             return False
         return True
 
+    def _with_tools(self, model: Model | None) -> Model | None:
+        """Return a model of the chain, or the successor that has the built-in tools that were asked for, or None.
+
+        One without them would answer as if it had used them. Where they were not named, an explicit model goes before
+        them, and so do images.
+        """
+        given = self.choice.explicit or self.choice.task == "images"
+        if model is None or not self.needs.builtin_tools or (given and not self.needs.named_tools):
+            return model
+        if self._lacking(model) is None:
+            return model
+        self.unable = True
+        self.left_out[model.id] = f"{model.id} is left out: {self._lacking(model)}"
+        successor = self.registry.model(model.successor) if model.successor else None
+        while successor is not None and (not self.availability.serves(successor) or self._lacking(successor)):
+            successor = self.registry.model(successor.successor) if successor.successor else None
+        return successor
+
+    def _lacking(self, model: Model) -> str | None:
+        missing = self.needs.tools_missing(model)
+        if missing:
+            return f"it has nothing like {' and '.join(missing)}"
+        return "it takes no built-in tools with a response_format" if self.needs.tools_refused(model) else None
+
     def _note(self, wanted: str, model: Model) -> str:
         if wanted == model.id:
             return ""
-        absence = self.availability.absence(self.registry.model(wanted))
+        named = self.registry.model(wanted)
+        absence = "lacks the built-in tools" if self.availability.serves(named) else self.availability.absence(named)
         return f"{wanted} {absence}; {model.id} is its successor"
 
     def _refuse(self) -> NoReturn:

@@ -72,6 +72,9 @@ class WayOut:
         missing = self.needs.missing(model)
         if missing:
             return f"it cannot do {' and '.join(missing)}"
+        lacking = self.needs.tools_missing(model)
+        if lacking:
+            return f"it has no built-in tools ({', '.join(lacking)})"
         asked = self.request.max_completion_tokens or self.request.max_tokens or 1
         if self.tokens + min(asked, model.max_output) > model.context_window:
             return f"its window of {model.context_window} tokens is too small"

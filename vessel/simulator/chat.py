@@ -137,7 +137,7 @@ async def _admitted(sim: Simulation, exchange: Exchange, work: Work) -> None:
     call, rule = work.call, work.rule
     call.accepted = True
     mark = call.digest or ""
-    done = complete(work.body, work.model, mark)
+    done = complete(work.body, work.model, mark, sim.config.tool_reports)
     if rule is not None:
         done = spoil.spoil_completion(rule.kind, done)
     call.completion_tokens = done.tokens

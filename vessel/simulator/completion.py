@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.simulator import answers, problems
 from vessel.simulator.models import Feature, SimModel
 from vessel.simulator.tokens import count_json, count_text, cut_text
-from vessel.simulator.tools import executed_tools, tool_call
+from vessel.simulator.tools import Report, Reports, report, tool_call
 
 if TYPE_CHECKING:
     from vessel.simulator.latency import Timing
@@ -45,8 +45,8 @@ def reservation(body: dict[str, Any], model: SimModel) -> int:
     return min(DEFAULT_RESERVATION, model.max_output) if asked is None else asked
 
 
-def complete(body: dict[str, Any], model: SimModel, mark: str) -> Completion:
-    """Compute the answer to a valid request; `mark` is the digest of its messages."""
+def complete(body: dict[str, Any], model: SimModel, mark: str, reports: Reports = "results") -> Completion:
+    """Compute the answer to a valid request; `mark` is the digest of its messages, `reports` how it tells of tools."""
     said = answers.last_user_text(body["messages"])
     budget = bound(body)
     if answers.EMPTY in said:
@@ -62,20 +62,20 @@ def complete(body: dict[str, Any], model: SimModel, mark: str) -> Completion:
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
         tokens = max(answers.MIN_TOKENS, count_json(call)) + thinking
         return _with_reasoning(Completion(message, "tool_calls", tokens, thinking), body, model)
-    return _in_words(body, model, mark, said, most - thinking, thinking)
+    told = report(body, model, said, mark, reports)
+    return _in_words(body, model, mark, told, most - thinking, thinking)
 
 
-def _in_words(body: dict[str, Any], model: SimModel, mark: str, said: str, budget: int, thinking: int) -> Completion:
+def _in_words(body: dict[str, Any], model: SimModel, mark: str, told: Report, budget: int, thinking: int) -> Completion:
     wanted = body.get("response_format")
     whole = _stopped(answers.answer_text(body["messages"], mark, wanted), body.get("stop"))
     text = cut_text(whole, budget)
     was_cut = len(text) < len(whole)
+    text = text if was_cut else text + told.marks
     tokens = budget if was_cut else min(budget, max(answers.MIN_TOKENS, count_text(text)))
     if was_cut and wanted and wanted.get("type") in {"json_object", "json_schema"}:
         return Completion({}, "length", tokens + thinking, thinking, problems.json_validate_failed(text))
-    message: dict[str, Any] = {"role": "assistant", "content": text}
-    if executed := executed_tools(body, model, said, mark):
-        message["executed_tools"] = executed
+    message: dict[str, Any] = {"role": "assistant", "content": text} | told.fields
     done = Completion(message, "length" if was_cut else "stop", tokens + thinking, thinking)
     return _with_reasoning(done, body, model)
 

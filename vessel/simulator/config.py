@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from vessel.simulator.keys import DEFAULT_ORG
 from vessel.simulator.models import World
 from vessel.simulator.plans import Plan
+from vessel.simulator.tools import Reports
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,8 @@ class SimulatorConfig:
     prompt_cache: bool = True
     limits: dict[str, dict[str, int | None]] = field(default_factory=dict)
     """Other limits, by model; `*` is every model."""
+    tool_reports: Reports = "results"
+    """How answers tell of the built-in tools that ran (tools.py)."""
     faults: tuple[dict[str, Any], ...] = ()
     models_removed: tuple[str, ...] = ()
     models_added: tuple[str | dict[str, Any], ...] = ()
@@ -49,7 +52,8 @@ class SimulatorConfig:
 
     def __post_init__(self) -> None:
         """Check what is a closed set."""
-        for name, allowed in (("world", get_args(World)), ("plan", get_args(Plan))):
+        closed = (("world", get_args(World)), ("plan", get_args(Plan)), ("tool_reports", get_args(Reports)))
+        for name, allowed in closed:
             if getattr(self, name) not in allowed:
                 raise BadConfig(f"{name} is one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         for name in ("latency_scale", "latency_ms", "latency_median_ms", "latency_sigma", "hang_s"):

@@ -63,11 +63,13 @@ class Script:
         """Write the chunks of reasoning, tools and content."""
         message, found = self.done.message, []
         found += [self.chunk({"reasoning": piece}) for piece in _pieces(message.get("reasoning"))]
-        if message.get("executed_tools"):
-            found.append(self.chunk({"executed_tools": message["executed_tools"]}))
+        for run in message.get("executed_tools") or []:  # once as it begins, and whole when it has ended
+            begun = {name: value for name, value in run.items() if name in {"index", "type", "name", "arguments"}}
+            found += [self.chunk({"executed_tools": [part]}) for part in (begun, run)]
         for index, call in enumerate(message.get("tool_calls") or []):
             found.append(self.chunk({"tool_calls": [{"index": index} | call]}))
         found += [self.chunk({"content": piece}) for piece in _pieces(message.get("content"))]
+        found += [self.chunk({"annotations": [note]}) for note in message.get("annotations") or []]
         return found
 
     def last(self) -> bytes:

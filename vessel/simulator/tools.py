@@ -1,19 +1,31 @@
 """What tools do in an answer: calls of the caller's functions, and the built-in tools that Groq runs by itself.
 
 gpt-oss runs `browser_search` and `code_interpreter` (tools of the request); compound ran `enabled_tools` of
-`compound_custom`. Both report in `message.executed_tools`.
+`compound_custom`. Both report in `message.executed_tools`, mostly; how an answer tells of its tools is a scenario's to
+choose (`tool_reports`), and a prompt's by `<<report:HOW>>`:
+
+- `results`: what was found, in the fields of each run.
+- `output`: gpt-oss' browser searched and opened a page; what it showed stands in `output` alone, and the answer cites
+  its lines by marks like `【1†L1-L3】`.
+- `annotations`: no runs, but the pages as `url_citation`.
+- `none`: nothing. `mixed`: one of these, by the digest of the messages.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from vessel.simulator.models import Feature, SimModel
 from vessel.simulator.schema import example
 
 BUILTIN = frozenset({"browser_search", "code_interpreter"})
+ENABLED = frozenset({"web_search", "code_interpreter", "visit_website", "browser_automation", "wolfram_alpha"})
+Reports = Literal["results", "output", "annotations", "none", "mixed"]
+_MIXED: tuple[Reports, ...] = ("results", "output", "annotations", "none")
+_HOW = re.compile(r"<<report:([a-z]+)>>")
 USE_THE_TOOL = "use the tool"
 COMPOUND_DEFAULT = ("web_search",)
 _MOST_RUNS = {"groq/compound": 10, "groq/compound-mini": 1}
@@ -42,6 +54,59 @@ def tool_call(body: dict[str, Any], said: str, mark: str) -> dict[str, Any] | No
         "type": "function",
         "function": {"name": chosen["name"], "arguments": arguments},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an answer tells of its tools: fields of its message, and marks behind its text."""
+
+    fields: dict[str, Any]
+    marks: str = ""
+
+
+def report(body: dict[str, Any], model: SimModel, said: str, mark: str, how: Reports) -> Report:
+    """Tell of the built-in tools that ran for a request, in one of the ways that Groq does."""
+    runs = executed_tools(body, model, said, mark)
+    wished = _HOW.search(said)
+    if wished and wished[1] in get_args(Reports):
+        how = wished[1]  # type: ignore[assignment]  # one of them, as was just looked up
+    if how == "mixed":
+        how = _MIXED[int(mark, 16) % len(_MIXED)]
+    searched = any("search_results" in run and run["search_results"]["results"] for run in runs)
+    if not runs or how == "none":
+        return Report({})
+    if how == "annotations":
+        return Report({"annotations": _annotations(body, mark)} if searched else {})
+    if how == "output" and Feature.COMPOUND not in model.features:
+        return Report({"executed_tools": _shown(runs, body, mark)}, " 【0†L1-L3】【1†L2】" if searched else "")
+    return Report({"executed_tools": runs})
+
+
+def _annotations(body: dict[str, Any], mark: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {"url": url, "title": f"[{mark}] Cited page", "start_index": 0, "end_index": 1},
+        }
+        for url in _urls(body)
+    ]
+
+
+def _shown(runs: list[dict[str, Any]], body: dict[str, Any], mark: str) -> list[dict[str, Any]]:
+    """Tell of gpt-oss' runs by what they showed the model; its browser opened the first page that it found."""
+    shown: list[dict[str, Any]] = []
+    for run in runs:
+        told = {name: value for name, value in run.items() if name not in {"search_results", "code_results"}}
+        if told.get("name") != "browser.search":
+            shown.append(told | {"index": len(shown)})
+            continue
+        urls = _urls(body)
+        links = "\n".join(f"L{at}: 【{at}†[{mark}] Page {at}†{url.split('/')[2]}】" for at, url in enumerate(urls))
+        shown.append(told | {"index": len(shown), "output": f"[0] search (web-search://simulated)\n{links}"})
+        page = f"[1] [{mark}] Simulated source 1 ({urls[0]})\n**viewing lines [0 - 2 of 2]**\n\nL0: Simulated."
+        opened = {"index": len(shown), "type": "function", "name": "browser.open"}
+        shown.append(opened | {"arguments": json.dumps({"cursor": 0, "id": 0}), "output": page})
+    return shown
 
 
 def executed_tools(body: dict[str, Any], model: SimModel, said: str, mark: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from vessel.simulator.models import Feature, SimModel
 from vessel.simulator.problems import Problem, invalid
 from vessel.simulator.schema import lacks_strictness, malformed
 from vessel.simulator.tokens import count_prompt
-from vessel.simulator.tools import BUILTIN
+from vessel.simulator.tools import BUILTIN, ENABLED
 
 MOST_TOOLS = 128
 MOST_STOPS = 4
@@ -164,6 +164,7 @@ def _check_tools(body: dict[str, Any], model: SimModel) -> None:
         _check_tool(index, tool, model)
     if body.get("compound_custom") is not None and Feature.COMPOUND not in model.features:
         raise invalid("`compound_custom` is not supported with this model", "compound_custom")
+    _check_enabled((((body.get("compound_custom") or {}).get("tools") or {}).get("enabled_tools")) or [])
     choice = body.get("tool_choice")
     if isinstance(choice, str) and choice not in {"none", "auto", "required"}:
         raise invalid("Only allowed string values for 'tool_choice' are none, auto, and required")
@@ -174,6 +175,16 @@ def _check_tools(body: dict[str, Any], model: SimModel) -> None:
             raise invalid("requested tool does not exist")
     if choice == "required" and not tools:
         raise invalid("tool_choice is required, but no tools are specified", "tool_choice")
+
+
+def _check_enabled(names: list[str]) -> None:
+    for name in names:
+        if name not in ENABLED:
+            allowed = " ".join(f"'{one}'" for one in sorted(ENABLED))
+            place = "compound_custom.tools.enabled_tools"
+            raise invalid(f"'{place}' : value is not one of the allowed values [{allowed}]", place)
+    if "browser_automation" in names and "web_search" not in names:
+        raise invalid("`browser_automation` needs `web_search` to be enabled too", "compound_custom")
 
 
 def _check_tool(index: int, tool: Any, model: SimModel) -> None:

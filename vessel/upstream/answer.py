@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vessel.upstream.classify import request_id, token
+from vessel.upstream.executed import LARGEST_TOKENS, tool_runs, usage_parts
 from vessel.upstream.headers import rate_headers
 from vessel.upstream.outcome import Charge, Failure, Reason, Success, Usage
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vessel.upstream.outcome import Outcome
-
-LARGEST_TOKENS = 10**9
 
 
 def read_success(
@@ -53,7 +52,17 @@ def read_success(
             headers=rate,
             duration_ms=duration_ms,
         )
-    return Success(model, body, usage, request_id(answer, headers), finish_reason, rate, duration_ms)
+    return Success(
+        model,
+        body,
+        usage,
+        request_id(answer, headers),
+        finish_reason,
+        rate,
+        duration_ms,
+        tools=tool_runs(answer),
+        parts=usage_parts(answer),
+    )
 
 
 class _UnusableError(Exception):

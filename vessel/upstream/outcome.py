@@ -29,10 +29,15 @@ class Reason(StrEnum):
     RESPONSE_TOO_LARGE = "response_too_large"  # more bytes than we are willing to hold
     CANCELLED = "cancelled"  # cut by us: cancel of the job, or a second TERM
     NO_KEY = "no_api_key"  # no key to call with
+    LACKS_TOOLS = "lacks_tools"  # ours: what serves a hop today has not the built-in tools that were asked for
     UNPROCESSABLE = "unprocessable"  # 422: Groq suggests a repeat, as the model may have been wrong
     MAINTENANCE = "maintenance"  # the gate holds calls back: somebody said so
     BREAKER_OPEN = "breaker_open"  # the gate holds calls back: too many went wrong lately
     OVER_BUDGET = "over_budget"  # the gate holds calls back: a spend cap is reached
+
+
+NEVER = "never"
+"""The detail of OVER_BUDGET where a call could not fit its cap even if nothing else were spent."""
 
 
 class Charge(StrEnum):
@@ -73,7 +78,10 @@ class RateHeaders:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A validated answer. `body` is the response exactly as it came over the wire (JSON bytes)."""
+    """A validated answer. `body` is the response exactly as it came over the wire (JSON bytes).
+
+    `tools` counts the runs of built-in tools by the seed's names; `parts` are the tokens of each model behind a system.
+    """
 
     model: str
     body: bytes = field(repr=False)
@@ -82,7 +90,8 @@ class Success:
     finish_reason: str
     headers: RateHeaders = RateHeaders()
     duration_ms: int = 0
-    tool_fees_usd: str | None = None
+    tools: tuple[tuple[str, int], ...] = ()
+    parts: tuple[tuple[str, Usage], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-_SEARCH = "web_search"
-_CODE = "code_execution"
-_AS_TOOL = {_SEARCH: "browser_search", _CODE: "code_interpreter"}
-_AS_ENABLED = {_SEARCH: "web_search", _CODE: "code_interpreter"}
-_FROM_TOOL = {native: ours for ours, native in _AS_TOOL.items()}
-_FROM_ENABLED = {native: ours for ours, native in _AS_ENABLED.items()}
+from vessel.wire import BUILTIN_NAMES
+
+_AS_TOOL = {
+    "web_search": "browser_search",
+    "visit_website": "browser_search",  # its browser opens pages by itself
+    "browser_automation": "browser_search",
+    "code_execution": "code_interpreter",
+}
+_NEARLY = frozenset({"browser_automation"})
+_AS_ENABLED = {"code_execution": "code_interpreter"}
 _ONLY_GROQ = (
     *("documents", "citation_options", "disable_tool_validation", "search_settings", "compound_custom"),
     *("reasoning_format", "include_reasoning"),
@@ -34,7 +38,8 @@ def translate(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the body to send to `model_id` and one note per change of meaning; `body` itself is not changed.
 
-    `builtin_tools` holds `web_search` and `code_execution`; `reasoning_efforts` what the model takes, weakest first.
+    `builtin_tools` are named as the seed does (wire.BuiltinTool); `reasoning_efforts` what the model takes, weakest
+    first. Which tool is what on which model: groq-facts 5.
     """
     translated, notes = dict(body), list[str]()
     translated["model"] = model_id
@@ -69,43 +74,65 @@ def _budget(body: dict[str, Any], tokens: int, notes: list[str]) -> None:
 def _builtin_tools(
     body: dict[str, Any], model_id: str, features: frozenset[str], asked: tuple[str, ...], notes: list[str]
 ) -> None:
+    wanted = _taken_from_tools(body, asked)
+    choice = _mapping(body.get("tool_choice")).get("type")
+    if str(choice) in BUILTIN_NAMES:  # no choice that Groq knows: it names functions only
+        body["tool_choice"] = "required"
     if model_id.startswith("groq/compound"):
-        wanted = _taken_from_tools(body, asked)
         if wanted:
             _enable_on_compound(body, wanted)
+        if body.get("tool_choice") == "none":
+            notes.append(f"tool_choice none was dropped: {model_id} decides by itself which tools it uses")
+        _no_choice_without_tools(body)
         return
-    wanted = _taken_from_compound(body, model_id, asked, notes)
+    wanted = _taken_from_compound(body, model_id, wanted, notes)
     dropped = [name for name in _ONLY_COMPOUND if body.pop(name, None) is not None]
     notes += [f"{name} was dropped: {model_id} cannot restrict its searches" for name in dropped]
-    if "builtin_tools" in features:
-        tools = list(body.get("tools") or ())
-        present = [tool.get("type") for tool in tools]
-        tools += [{"type": _AS_TOOL[name]} for name in wanted if _AS_TOOL[name] not in present]
-        if tools:
-            body["tools"] = tools
-        return
-    lost = _taken_from_tools(body, wanted)
-    notes += [f"{name} was dropped: {model_id} has no built-in tools and answers from what it knows" for name in lost]
+    if "builtin_tools" not in features:
+        notes += [
+            f"{name} was dropped: {model_id} has no built-in tools and answers from what it knows" for name in wanted
+        ]
+    elif wanted and _mapping(body.get("response_format")).get("type") in {"json_object", "json_schema"}:
+        notes += [f"{name} was dropped: {model_id} takes no tools with a response_format" for name in wanted]
+    else:
+        _add_entries(body, model_id, wanted, notes)
+    _no_choice_without_tools(body)
 
 
 def _taken_from_tools(body: dict[str, Any], asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Take Groq's built-in entries out of `tools` and return them in our names, after those asked for."""
-    tools = body.get("tools") or []
-    kinds = [str(tool.get("type")) for tool in tools]
-    found = [_FROM_TOOL[kind] for kind in kinds if kind in _FROM_TOOL]
+    """Take the built-in entries out of `tools` and return them in our names, after those asked for."""
+    tools = [(str(_mapping(tool).get("type")), tool) for tool in _list(body.get("tools"))]
+    found = [BUILTIN_NAMES[kind] for kind, _ in tools if kind in BUILTIN_NAMES]
     if found:
-        body["tools"] = [tool for tool, kind in zip(tools, kinds, strict=True) if kind not in _FROM_TOOL]
-        if not body["tools"]:
-            for name in ("tools", "tool_choice", "parallel_tool_calls"):  # a choice without tools is a 400
-                body.pop(name, None)
+        body["tools"] = [tool for kind, tool in tools if kind not in BUILTIN_NAMES]
     return tuple(dict.fromkeys((*asked, *found)))
+
+
+def _add_entries(body: dict[str, Any], model_id: str, wanted: tuple[str, ...], notes: list[str]) -> None:
+    """Add the entries of built-in tools behind the caller's own functions, each once."""
+    lost = [name for name in wanted if name not in _AS_TOOL]
+    notes += [f"{name} was dropped: {model_id} has nothing like it" for name in lost]
+    notes += [f"{name} became {_AS_TOOL[name]}: the nearest that {model_id} has" for name in wanted if name in _NEARLY]
+    entries = dict.fromkeys(_AS_TOOL[name] for name in wanted if name in _AS_TOOL)
+    if entries:
+        body["tools"] = [*_list(body.get("tools")), *({"type": kind} for kind in entries)]
+
+
+def _no_choice_without_tools(body: dict[str, Any]) -> None:
+    """Leave out what speaks about tools where there are none: Groq answers 400 to it."""
+    if not body.get("tools"):
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            body.pop(name, None)
 
 
 def _enable_on_compound(body: dict[str, Any], wanted: tuple[str, ...]) -> None:
     custom = _mapping(body.get("compound_custom"))
     tools = _mapping(custom.get("tools"))
     enabled = _list(tools.get("enabled_tools"))
-    enabled += [_AS_ENABLED[name] for name in wanted if _AS_ENABLED[name] not in enabled]
+    if "browser_automation" in wanted:
+        wanted = (*wanted, "web_search")  # Groq refuses the one without the other
+    names = dict.fromkeys(_AS_ENABLED.get(name, name) for name in wanted)
+    enabled += [name for name in names if name not in enabled]
     body["compound_custom"] = custom | {"tools": tools | {"enabled_tools": enabled}}
 
 
@@ -115,12 +142,13 @@ def _taken_from_compound(
     """Take `compound_custom` out, which only Compound reads, and return its tools in our names."""
     custom = _mapping(body.pop("compound_custom", None))
     wanted = list(asked)
-    for native in _list(_mapping(custom.pop("tools", None)).get("enabled_tools")):
-        if str(native) in _FROM_ENABLED:
-            wanted.append(_FROM_ENABLED[str(native)])
+    tools = _mapping(custom.pop("tools", None))
+    for native in _list(tools.pop("enabled_tools", None)):
+        if str(native) in BUILTIN_NAMES:
+            wanted.append(BUILTIN_NAMES[str(native)])
         else:
             notes.append(f"a tool of compound_custom was dropped: {model_id} has nothing like it")
-    if custom:
+    if custom or tools:
         notes.append(f"compound_custom was dropped: {model_id} is not a Compound system")
     return tuple(dict.fromkeys(wanted))
 

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, assert_never
 from vessel.gate.limiter import NOTHING, GiveBack, refund, settle
 from vessel.jobs.steps import UNKNOWN, Ending
 from vessel.upstream.outcome import UNCOUNTED, Charge, Failure, Outcome, Reason, Success, Usage
-from vessel.usage.prices import cost_usd, nano
+from vessel.usage.prices import Bill, bill, cost_usd, nano
 
 if TYPE_CHECKING:
     from vessel.gate.limiter import Charge as GateCharge
     from vessel.jobs.model import Job
-    from vessel.registry import Model
+    from vessel.registry import Model, Registry
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 NANO = Decimal(10) ** 9
+_COST, _FEES = "@COST@", "@FEES@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Call:
     charge: GateCharge
     notes: tuple[str, ...] = ()
     """What of the request was put otherwise for this model."""
+    registry: Registry | None = None
+    """Prices of built-in tools and of the models behind a system; without it an answer costs its tokens."""
 
 
 def _dump(row: dict[str, Any]) -> str:
@@ -50,15 +53,23 @@ def attempt_row(call: Call) -> str:
     return _dump(row | ({"notes": call.notes} if call.notes else {}))
 
 
-def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, *, estimated: bool) -> str:
-    """Write a ledger entry as the seed's usage log has it, with ids added; the cost is an exact JSON number.
+def ledger_row(
+    call: Call,
+    usage: Usage,
+    cost: Decimal,
+    request_id: str | None,
+    *,
+    estimated: bool,
+    more: dict[str, Any] | None = None,
+) -> str:
+    """Write a ledger entry as the seed's usage log has it, with ids and `more` added; the cost is an exact JSON number.
 
     Time, entry id and outcome are added by whoever reads the ledger: Redis gives them.
     """
     row: dict[str, Any] = {
         "model": call.model.served_id,
         "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens, "cached": usage.cached_tokens},
-        "cost_usd": "@COST@",
+        "cost_usd": _COST,
         "vessel": str(call.model.vessel),
         "job_id": call.job.id,
         "attempt": call.number,
@@ -68,10 +79,11 @@ def ledger_row(call: Call, usage: Usage, cost: Decimal, request_id: str | None, 
     }
     if estimated:
         row["estimated"] = True
+    row |= more or {}
     tags = call.job.policy.get("tags")
     if tags:
         row["tags"] = tags
-    return _dump(row).replace('"@COST@"', format(cost, "f"), 1)
+    return _dump(row).replace(f'"{_COST}"', format(cost, "f"), 1)  # before tags, which may hold any text
 
 
 def unknown_row(call: Call) -> str:
@@ -80,25 +92,60 @@ def unknown_row(call: Call) -> str:
     return ledger_row(call, usage, Decimal(call.worst_nano_usd) / NANO, None, estimated=True)
 
 
-def cost_of(call: Call, success: Success) -> Decimal:
-    """Return what an answer costs in USD: its tokens, and the fees of built-in tools where they are known."""
-    return cost_usd(call.model, success.usage) + Decimal(success.tool_fees_usd or 0)
+def bill_of(call: Call, success: Success) -> Bill:
+    """Price an answer: its tokens, and the fees of built-in tools where they are known."""
+    if call.registry is None:
+        return Bill(cost_usd(call.model, success.usage), estimated=call.model.price_estimated)
+    return bill(call.registry, call.model, success)
+
+
+def usage_of(success: Success, billed: Bill) -> dict[str, Any]:
+    """Return an answer's usage as its job keeps it: tokens, and what is known of its tools and of its price."""
+    tokens = success.usage
+    found: dict[str, Any] = {
+        "prompt_tokens": tokens.prompt_tokens,
+        "completion_tokens": tokens.completion_tokens,
+        "total_tokens": tokens.total_tokens,
+        "cached_tokens": tokens.cached_tokens,
+        "reasoning_tokens": tokens.reasoning_tokens,
+    }
+    if success.tools:
+        found |= {"tools": dict(success.tools), "tool_cost_usd": format(billed.tools_usd, "f")}
+    return found | ({"cost_estimated": True} if billed.estimated else {})
 
 
 def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
     """Price an outcome: the attempt's ending, its ledger entry if it was charged, and what goes back to the gate."""
     match outcome:
         case Success():
-            cost = cost_of(call, outcome)
-            estimated = outcome.tool_fees_usd is not None or call.model.price_estimated
-            booked = ledger_row(call, outcome.usage, cost, outcome.request_id, estimated=estimated)
-            row = _ending_row(outcome, "", 200, counted=True, cost_nano=nano(cost))
-            back = settle(call.charge, outcome.usage, nano(cost))
+            billed = bill_of(call, outcome)
+            more = _more(outcome)
+            booked = ledger_row(
+                call, outcome.usage, billed.usd, outcome.request_id, estimated=billed.estimated, more=more
+            )
+            if outcome.tools:
+                booked = booked.replace(f'"{_FEES}"', format(billed.tools_usd, "f"), 1)
+            cost_nano = nano(billed.usd)
+            row = _ending_row(outcome, "", 200, counted=True, cost_nano=cost_nano)
+            back = settle(call.charge, outcome.usage, cost_nano)
             return Ending(call.number, SUCCEEDED, row, booked, call.charge, back)
         case Failure():
             return _failed(call, outcome, counted=counted)
         case _ as never:
             assert_never(never)
+
+
+def _more(success: Success) -> dict[str, Any]:
+    """Say in the ledger which tools ran, what of the cost they are, and which models were behind a system."""
+    more: dict[str, Any] = {}
+    if success.tools:
+        more |= {"tools": dict(success.tools), "tool_cost_usd": _FEES}
+    if success.parts:
+        more["models"] = [
+            {"model": name, "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens}}
+            for name, usage in success.parts
+        ]
+    return more
 
 
 def _failed(call: Call, failure: Failure, *, counted: bool) -> Ending:

@@ -1,4 +1,4 @@
-// Spending today: a chart of each quarter of an hour, stacked by model, and the same as a table.
+// Spending today: a chart of each hour, stacked by model, and the same as a table.
 import { $, h, show } from "./build.js";
 import { count, empty, name, plural, short, usd } from "./words.js";
 
@@ -11,7 +11,7 @@ const ink = (what) => getComputedStyle(document.documentElement).getPropertyValu
 
 function stacked(found) {
   const slots = Math.floor((Date.now() - Date.parse(found.day)) / (found.bucket_s * 1000)) + 1;
-  const first = Math.max(0, Math.min(slots - 16, ...found.models.flatMap((model) => Object.keys(model.series).map(Number))));
+  const first = Math.max(0, Math.min(slots - 12, ...found.models.flatMap((model) => Object.keys(model.series).map(Number))));
   const times = Array.from({ length: Math.max(1, slots - first) }, (_, at) => Date.parse(found.day) / 1000 + (first + at) * found.bucket_s);
   let below = times.map(() => 0);
   const layers = found.models.map((model) => (below = below.map((value, at) => value + (model.series[first + at] ?? 0))));
@@ -23,7 +23,7 @@ function draw(found) {
   const { times, layers } = stacked(found);
   const shape = JSON.stringify([found.models.map((model) => model.model), place.clientWidth, matchMedia("(prefers-color-scheme: dark)").matches]);
   const data = [times, ...layers.toReversed()];
-  place.setAttribute("aria-label", `Cost by quarter of an hour: ${usd(found.total.cost_usd)} in ${plural(found.total.calls, "call")} today; the table names the models.`);
+  place.setAttribute("aria-label", `Cost by hour: ${usd(found.total.cost_usd)} in ${plural(found.total.calls, "call")} today; the table names the models.`);
   if (chart && shape === drawn) {
     chart.setData(data);
     return;

@@ -8,6 +8,10 @@ from vessel.cli.commands import options
 from vessel.cli.reading import context, given
 
 Language = Annotated[str | None, Option(metavar="NAME", help="The programming language, e.g. python.")]
+Tools = Annotated[
+    list[str] | None,
+    Option("--tool", metavar="NAME", help="A built-in tool, e.g. code_execution (else web_search). May be repeated."),
+]
 Results = Annotated[int | None, Option(min=1, metavar="N", help="At most so many sources.")]
 
 
@@ -83,6 +87,7 @@ def research(
     *,
     tier: options.Tier = None,
     model: options.Model = None,
+    tools: Tools = None,
     max_results: Results = None,
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
@@ -93,6 +98,6 @@ def research(
     """Ask a model that searches the web, and name the sources."""
     from vessel.cli.answer import answer
 
-    asked = given(tier=tier, model=model, max_results=max_results, timeout=timeout,
+    asked = given(tier=tier, model=model, tools=tools or None, max_results=max_results, timeout=timeout,
                   max_completion_tokens=max_tokens, max_cost_usd=max_cost)  # fmt: skip
     answer("research", text, asked, as_json=as_json, stream=stream)

@@ -43,6 +43,9 @@ Priority = Annotated[PriorityName | None, Option(help="The lane: interactive wor
 Deadline = Annotated[str | None, Option(metavar="TIME", help="Not worth doing after so long: 90s, 15m, 2h.")]
 OnOutage = Annotated[OutageName | None, Option(help="While nobody serves its tier: wait, go elsewhere, or fail.")]
 Key = Annotated[str | None, Option(metavar="KEY", help="Idempotency key: the same key and text are the same job.")]
+Webhook = Annotated[
+    str | None, Option("--webhook", metavar="URL", help="Told, by a signed POST, when it has ended; docs/webhooks.md.")
+]
 LinesFile = Annotated[
     Path | None,
     Option("--file", "-f", metavar="F.jsonl", help="Submit every line of a file; - is standard input."),

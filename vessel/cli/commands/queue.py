@@ -21,6 +21,7 @@ def submit(
     deadline: options.Deadline = None,
     on_outage: options.OnOutage = None,
     key: options.Key = None,
+    webhook: options.Webhook = None,
     system: options.System = None,
     max_tokens: options.MaxTokens = None,
     max_cost: options.MaxCost = None,
@@ -37,7 +38,7 @@ def submit(
     asked = given(
         tier=tier, model=model, task_type=task, priority=priority, deadline=deadline, on_outage=on_outage,
         idempotency_key=key, system=system, max_completion_tokens=max_tokens, max_cost_usd=max_cost,
-        context=context(hints),
+        context=context(hints), webhook=webhook,
     )  # fmt: skip
     submit_work(text, file, asked, as_json=as_json)
 

@@ -84,7 +84,7 @@ def shares_of(done: Iterable[Done]) -> list[Share]:
             share.jobs += 1
             share.prompt += one.ended.usage.prompt_tokens
             share.completion += one.ended.usage.completion_tokens
-            share.cost_usd += one.ended.cost_usd
+            share.cost_usd += one.ended.cost_usd - one.ended.tool_cost_usd
     return sorted(found.values(), key=lambda share: -share.jobs)
 
 
@@ -105,10 +105,10 @@ def saving_of(booked: Booked, registry: Registry, availability: Availability) ->
     usage = Usage(booked.prompt, booked.completion, cached_tokens=booked.cached)
     served = [(tier.name, resolve(registry, tier.model, availability)) for tier in registry.tiers.values()]
     priced = [(cost_usd(registry.model(model), usage), tier, model) for tier, model in served if model]
-    if not priced or not booked.cost_usd:
+    if not priced or not booked.tokens_usd:
         return None
     most, tier, model = max(priced, key=lambda one: (one[0], one[2] == registry.tiers[one[1]].model))
-    return Saving(tier, model, most, 1 - booked.cost_usd / most)
+    return Saving(tier, model, most, 1 - booked.tokens_usd / most)
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def document(report: Report) -> dict[str, Any]:
         "rerouted": [{"jobs": r.jobs, "asked": r.asked, "ran": r.ran, "why": r.why} for r in report.reroutes],
         "waited": report.waited,
         "usage": {"lines": booked.lines, "prompt_tokens": booked.prompt, "completion_tokens": booked.completion,
-                  "cached_tokens": booked.cached, "cost_usd": booked.cost_usd},
+                  "cached_tokens": booked.cached, "cost_usd": booked.cost_usd, "tool_cost_usd": booked.tools_usd},
         "saving": report.saving and {"tier": report.saving.tier, "model": report.saving.model,
                                      "cost_usd": report.saving.cost_usd, "part": round(float(report.saving.part), 4)},
         "checks": [{"name": check.name, "ok": check.ok, "text": check.text} for check in report.checks],

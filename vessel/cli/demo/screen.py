@@ -76,7 +76,11 @@ class Screen:
             saving = report.saving
             part = f"{saving.part:.0%} less" if saving.part > 0 else "no less"
             else_where = f"{saving.cost_usd.normalize():f} USD with everything on {saving.tier}"
-            self.fact("Cost", f"{report.booked.cost_usd.normalize():f} USD, {part} than {else_where}")
+            self.fact("Cost", f"{report.booked.tokens_usd.normalize():f} USD, {part} than {else_where}")
+        if report.booked.tools_usd:
+            self.fact(
+                "Tools", f"and about {report.booked.tools_usd.normalize():f} USD for built-in tools, by Groq's list"
+            )
         self.fact("Usage log", str(report.usage_log))
         good = sum(check.ok for check in report.checks)
         verdict = f"{good} of {len(report.checks)} checks hold, {report.seconds:.1f} s in all"

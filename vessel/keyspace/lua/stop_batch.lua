@@ -1,7 +1,8 @@
 -- Stop a batch: lines that have no job yet end at once, those that have one end with it, and the last one ends the batch.
--- KEYS: batch lines_err open_batches
+-- KEYS: batch lines_err open_batches webhooks_due webhooks_log batch_hook
 -- ARGV: id validating going stopping ends_as line_state only_when_over
 -- include: record
+-- include: webhook
 -- include: batch
 -- Returns: {stopped|ended|early|missing, status}; `going` are the statuses that can be stopped. It may be repeated.
 local held = redis.call('HMGET', batch, 'status', 'expires', 'groups')
@@ -29,5 +30,5 @@ for group = 0, tonumber(held[3]) - 1 do
     redis.call('HINCRBY', batch, 'left', ms(-without))
   end
 end
-end_batch(batch, open_batches, now)
+end_batch(batch, open_batches, {due = webhooks_due, log = webhooks_log, batch = batch_hook}, now)
 return {'stopped', redis.call('HGET', batch, 'status')}

@@ -1,7 +1,6 @@
 -- The lines of a batch: each is counted and listed in the step that ends its job, and the last one ends its batch.
 -- Most jobs are of no batch; theirs has no `line`.
 local LATE_MS = 3600000
-local PICO_DIGITS = 12
 local EVENTS_MS = 60000
 
 -- Lines stay readable for as long as their batch does: until its window is over, and the usual time after that.
@@ -19,28 +18,21 @@ local function forget_events(job, events)
   end
 end
 
-local function end_batch(batch, open_batches, now)
-  local held = redis.call('HMGET', batch, 'left', 'ends_as', 'id')
+local function end_batch(batch, open_batches, hooks, now)
+  local held = redis.call('HMGET', batch, 'left', 'ends_as', 'id', 'webhook')
   if not held[2] or tonumber(held[1]) > 0 then return end
   redis.call('HSET', batch, 'status', held[2], 'at:' .. held[2], ms(now), 'updated', ms(now))
   redis.call('HDEL', batch, 'ends_as')
   redis.call('ZREM', open_batches, held[3])
-end
-
--- An amount like 0.0000123 in units of 10^-12, as a text, because it may be larger than a number here is exact.
-local function pico(amount)
-  local whole, part = string.match(amount, '^(%d+)%.?(%d*)$')
-  if not whole then return '0' end
-  local digits = whole .. string.sub(part .. string.rep('0', PICO_DIGITS), 1, PICO_DIGITS)
-  digits = string.gsub(digits, '^0+', '')
-  return digits == '' and '0' or digits
+  batch_webhook(hooks, batch, held[4], held[3], held[2], now)
 end
 
 local function add_usage(batch, job)
   local found = redis.call('HMGET', job, 'usage', 'cost')
   if found[1] and found[1] ~= '' then
     for name, count in pairs(cjson.decode(found[1])) do
-      redis.call('HINCRBY', batch, 'u:' .. name, ms(count))
+      -- What is said of tools beside the tokens is no count; an error here would leave the line half ended.
+      if type(count) == 'number' then redis.call('HINCRBY', batch, 'u:' .. name, ms(count)) end
     end
   end
   if found[2] and found[2] ~= '' then
@@ -48,7 +40,7 @@ local function add_usage(batch, job)
   end
 end
 
-local function line_ended(batch, lines_out, lines_err, lines_open, open_batches, job, to, now)
+local function line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
   local line = redis.call('HGET', job, 'line')
   if not line or redis.call('SREM', lines_open, line) == 0 then return end
   local life = redis.call('PTTL', batch)
@@ -65,5 +57,5 @@ local function line_ended(batch, lines_out, lines_err, lines_open, open_batches,
   redis.call('HINCRBY', batch, 'left', -1)
   redis.call('HSET', batch, 'updated', ms(now))
   add_usage(batch, job)
-  end_batch(batch, open_batches, now)
+  end_batch(batch, open_batches, hooks, now)
 end

@@ -32,8 +32,8 @@ WAYS_OUT: dict[str, str] = {
     Reason.MAINTENANCE: "It was not to wait for the end of a maintenance. Run it again when that is over.",
     Reason.BREAKER_OPEN: "Too many calls had gone wrong, and it was not to wait. Run it again once it is closed.",
     Reason.OVER_BUDGET: "A spend cap is reached. Raise it with `vessel budget set`, or wait for the next day or month.",
-    Reason.LACKS_TOOLS: "The model has not the built-in tools that were asked for. Name one that has them, or leave it to "
-    "the tier.",
+    Reason.LACKS_TOOLS: "The model has not the built-in tools that were asked for. Name one that has them, or leave it "
+    "to the tier.",
     "attempts_exhausted": "Every attempt went wrong; the timeline tells how. Run it again, or raise max_attempts.",
     "deadline": "It could not run in time. Submit it with a longer deadline, or with a higher priority.",
     "max_wait": "It waited longer than its max_wait. Submit it with a longer one, or with a higher priority.",

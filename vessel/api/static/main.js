@@ -47,6 +47,10 @@ function top() {
   if (away) tell(`${clock.why} ${clock.at ? `What you see is from ${clockOf(clock.at)}.` : ""}`, "bad");
   else tell(reasons, vessel?.status === "down" ? "bad" : "warn");
   $("board").classList.toggle("stale", Boolean(away));
+  if (away) {
+    $("status").textContent = "not known";
+    $("status").className = "pill bad";
+  }
   if (clock?.at) {
     $("live").textContent = away ? "" : `live · ${clockOf(clock.at)}`;
     $("live").title = utc(clock.at);
@@ -72,7 +76,7 @@ function lost(until, why) {
   button.textContent = "Try now";
   button.addEventListener("click", () => stream.now());
   const wait = Math.max(1, Math.round((until - Date.now()) / 1000));
-  tell(`Connection lost. ${why ? `${why} ` : ""}Trying again in ${wait} s.${at} `, "bad", button);
+  tell(`${why || "Connection lost."} Trying again in ${wait} s.${at} `, "bad", button);
 }
 
 function signedOut(message) {

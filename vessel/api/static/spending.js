@@ -34,9 +34,9 @@ function draw(found) {
   const axis = { stroke: ink("--muted"), grid, ticks: { show: false }, font: "12px system-ui, sans-serif" };
   const bars = window.uPlot.paths.bars({ size: [0.8, 48, 2], align: 1 });
   chart = new window.uPlot({
-    width: Math.max(200, place.clientWidth), height: 190, legend: { show: false }, cursor: { show: false }, padding: [8, 4, 0, 0],
+    width: Math.max(200, place.clientWidth), height: 190, legend: { show: false }, cursor: { show: false }, padding: [8, 20, 0, 0],
     scales: { x: { time: true, range: (_, low, high) => [low, high + found.bucket_s] }, y: { range: (_, __, high) => [0, (high || 0.01) * 1.1] } },
-    axes: [{ ...axis, grid: { show: false }, space: 70, values: "{HH}:{mm}" }, { ...axis, size: 64, values: (_, ticks) => ticks.map(usd) }],
+    axes: [{ ...axis, grid: { show: false }, space: 70, size: 30, values: "{HH}:{mm}" }, { ...axis, size: 64, values: (_, ticks) => ticks.map(usd) }],
     series: [{}, ...found.models.toReversed().map((model, at) => ({ label: model.model, fill: colour(found.models.length - 1 - at), stroke: colour(found.models.length - 1 - at), width: 0, paths: bars, points: { show: false } }))],
   }, data, place);
 }

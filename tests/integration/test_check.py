@@ -44,6 +44,7 @@ class Checked:
     @property
     def failed(self) -> list[str]:
         """The codes of the steps that failed."""
+        assert "failed" in self.document, self.document
         found: list[str] = self.document["failed"]
         return found
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ASK_S = 5.0
 NAMES = ("api", "mcp", "flower")
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  where it listens, not where we do
-_SERVER_FAULT, _NOT_FOUND, _OK = 500, 404, 200
+_SERVER_FAULT, _NOT_FOUND, OK = 500, 404, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Answer:
     ok: bool
     text: str
     refused: bool = False
+    status: int = 0
 
 
 def of(settings: Settings) -> tuple[Service, ...]:
@@ -71,7 +72,7 @@ def _health(client: httpx.Client, url: str) -> Answer:
         return _silent(url, error)
     except (ValueError, LookupError, TypeError):
         return Answer(url, ok=False, text="what answers there is not Vessel's REST API")
-    return Answer(url, found.status_code == _OK, f"says {status}")
+    return Answer(url, found.status_code == OK, f"says {status}", status=found.status_code)
 
 
 def _any(client: httpx.Client, url: str) -> Answer:
@@ -82,7 +83,7 @@ def _any(client: httpx.Client, url: str) -> Answer:
         return _silent(url, error)
     if status == _NOT_FOUND:
         return Answer(url, ok=False, text="there is no such path", refused=True)
-    return Answer(url, status < _SERVER_FAULT, f"answers (HTTP {status})")
+    return Answer(url, status < _SERVER_FAULT, f"answers (HTTP {status})", status=status)
 
 
 def _silent(url: str, error: httpx.HTTPError) -> Answer:

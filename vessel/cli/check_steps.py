@@ -127,15 +127,21 @@ def _taken(step: Callable[[Plan, Seen], list[Step]], plan: Plan, seen: Seen) -> 
         return [failed(name, "Redis", error.message, error.code, _START_REDIS, MISSING)]
 
 
-def _source(plan: Plan, seen: Seen) -> KeySource:
-    if seen.simulator:
+def accepted(settings: Settings, simulator: str | None) -> list[Step]:
+    """Take the steps about the key alone."""
+    plan, seen = Plan(settings, (), frozenset(), inference=False, inference_s=0.0), Seen(simulator=simulator)
+    return [*_key(plan, seen), *_groq(plan, seen)]
+
+
+def _source(settings: Settings, simulator: str | None) -> KeySource:
+    if simulator:
         return KeySource(SIMULATOR_KEY)
-    given = plan.settings.groq_api_key
-    return KeySource(given.get_secret_value() if given else None, plan.settings.groq_api_key_file)
+    given = settings.groq_api_key
+    return KeySource(given.get_secret_value() if given else None, settings.groq_api_key_file)
 
 
 def _key(plan: Plan, seen: Seen) -> list[Step]:
-    keys, file = _source(plan, seen).all(), plan.settings.groq_api_key_file
+    keys, file = _source(plan.settings, seen.simulator).all(), plan.settings.groq_api_key_file
     if seen.simulator:
         return [passed("key", "API key", "that of the simulator, which is no secret")]
     if keys:
@@ -150,7 +156,7 @@ def _key(plan: Plan, seen: Seen) -> list[Step]:
 
 def _groq(plan: Plan, seen: Seen) -> list[Step]:
     """Ask for the models with each key: a 401 is an answer, so it says that Groq is reached and the key is bad."""
-    keys = _source(plan, seen).all()
+    keys = _source(plan.settings, seen.simulator).all()
     url = seen.simulator or plan.settings.groq_base_url
     if not keys:
         why = "not looked at, as there is no key"

@@ -18,6 +18,7 @@ from vessel.execute.persist import Spool, persist
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.keyspace.listen import listen
+from vessel.keyspace.release import release
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from vessel.settings import Settings
 
 HEARTBEAT_S = 0.5
+RELEASE_TTL_MS = 60_000
 RENEW_PART = 3
 """Leases are renewed every third of their length, so that two renewals may be missed."""
 
@@ -172,6 +174,7 @@ class Executor:
         """Stop counting as alive, so that no work is sent to a tier that nobody else serves."""
         names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
         names.append(command("HDEL", self.keys.slots, self.worker, parse=word))
+        names.append(command("DEL", self.keys.release(self.worker), parse=word))
         await self.runner.run_all(names)
 
     def now_ms(self) -> int:
@@ -253,9 +256,10 @@ class Executor:
             {"worker": self.worker, "silent_ms": 10 * SILENT_MS, "slots_here": self.slots}, word,
             more_keys=[self.keys.live(tier) for tier in self.tiers],
         )  # fmt: skip
-        calls: list[Any] = [beat, self.door.alive(), self.door.availability()]
+        told = command("SET", self.keys.release(self.worker), release(), "PX", RELEASE_TTL_MS, parse=word)
+        calls: list[Any] = [beat, self.door.alive(), self.door.availability(), told]
         known = self.availability
-        now, self.alive, seen = await self.runner.run_all(calls)
+        now, self.alive, seen, _ = await self.runner.run_all(calls)
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000

@@ -66,6 +66,7 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "budgets": KeyClass(r"budgets", Life.PERMANENT, "set of the tenants that have a cap, `*` for all"),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
     "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
+    "release": KeyClass(r"release:.+", Life.TIMED, "one minute; string, the release that a live worker is of"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
@@ -233,6 +234,10 @@ class Keys(WebhookNames):
     def slots(self) -> str:
         """Name the hash of live workers' job slots."""
         return self._key("slots")
+
+    def release(self, worker: str) -> str:
+        """Name the string that says of which release a live worker is."""
+        return self._key("release", worker)
 
     def reply(self, process: str) -> str:
         """Name the stream that wakes one process' waiters."""

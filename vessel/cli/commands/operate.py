@@ -39,3 +39,10 @@ def check(
 
     return verify(boot=boot, deadline_s=deadline, tiers=tiers, expect=expect, inference=not no_inference,
                   timeout_s=timeout, codes=codes, as_json=as_json)  # fmt: skip
+
+
+def doctor(*, as_json: options.AsJson = False) -> int:
+    """Examine settings, versions, keys, Redis, clock and queues: each finding with its cure. Exits 1 on an error."""
+    from vessel.cli.doctor import examine
+
+    return examine(as_json=as_json)

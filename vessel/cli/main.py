@@ -49,7 +49,7 @@ for panel, members in {
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
     "Look": (look.route, look.models, look.tiers, look.limits),
-    "Operate": (operate.check, operate.doctor),
+    "Operate": (operate.check, operate.doctor, operate.backup, operate.restore),
 }.items():
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))

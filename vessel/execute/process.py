@@ -87,6 +87,7 @@ class Executor:
         if executor.door.failover is not None and not executor.failover.load():
             log.warning("failover.not_installed", then="pip install 'groq-vessel[failover]'")
         try:
+            await executor._await_restore()
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
             await executor._beat()
@@ -101,6 +102,11 @@ class Executor:
             asyncio.ensure_future(executor._listen()),
         ]
         return executor
+
+    async def _await_restore(self) -> None:
+        """Serve nothing of a namespace that is half restored. Raises Unreachable."""
+        if await self.runner.run(command("EXISTS", self.keys.restoring, parse=int)):
+            raise Unreachable("A restore of this namespace has not ended; `vessel restore` has to run to its end.")
 
     async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:
         """Claim and run the jobs of one message; the first error is raised once all of them have ended."""

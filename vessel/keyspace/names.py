@@ -68,6 +68,7 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
     "release": KeyClass(r"release:.+", Life.TIMED, "one minute; string, the release that a live worker is of"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
+    "restoring": KeyClass(r"restoring", Life.PERMANENT, "string, from the beginning of a restore to its end"),
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
@@ -242,6 +243,11 @@ class Keys(WebhookNames):
     def reply(self, process: str) -> str:
         """Name the stream that wakes one process' waiters."""
         return self._key("reply", process)
+
+    @property
+    def restoring(self) -> str:
+        """Name the string that is there while a restore has not ended."""
+        return self._key("restoring")
 
     def role(self, role: str) -> str:
         """Name the lease that lets one process play a role (sweeper, usage log writer)."""

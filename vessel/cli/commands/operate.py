@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from vessel.cli.commands import options
 
@@ -18,6 +18,11 @@ Codes = Annotated[
     Path | None, Option("--codes", metavar="FILE", help="Write the code of each step that failed into it, one a line.")
 ]
 CallTimeout = Annotated[float, Option("--timeout", min=0.1, metavar="SECONDS", help="How long the test call may take.")]
+
+Out = Annotated[Path, Argument(metavar="OUT", help="The file; it is there once it is whole.", dir_okay=False)]
+Force = Annotated[bool, Option("--force", help="Replace a file of this name.")]
+Source = Annotated[Path, Argument(metavar="IN", help="The file.", exists=True, dir_okay=False, readable=True)]
+Replace = Annotated[bool, Option("--replace", help="Delete what the namespace holds, in favour of the backup.")]
 
 
 def check(
@@ -46,3 +51,17 @@ def doctor(*, as_json: options.AsJson = False) -> int:
     from vessel.cli.doctor import examine
 
     return examine(as_json=as_json)
+
+
+def backup(out: Out, *, force: Force = False, as_json: options.AsJson = False) -> int:
+    """Write jobs, batches, files, ledger, budgets and API keys into a file, as they are at one moment; jobs go on."""
+    from vessel.cli.backup import backup as write
+
+    return write(out, force=force, as_json=as_json)
+
+
+def restore(source: Source, *, replace: Replace = False, as_json: options.AsJson = False) -> int:
+    """Restore a backup into an empty namespace while nothing runs in it; what was running then is queued again."""
+    from vessel.cli.backup_restore import restore as read
+
+    return read(source, replace=replace, as_json=as_json)

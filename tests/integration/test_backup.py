@@ -46,7 +46,8 @@ class Space:
         out, err = self.capsys.readouterr()
         assert ended == code, err
         document: dict[str, Any] = json.loads(out)
-        return document.get("error", document)
+        found: dict[str, Any] = document.get("error", document)
+        return found
 
     def values(self) -> dict[bytes, Any]:
         """Read everything that a backup holds."""
@@ -138,7 +139,8 @@ def test_a_copy_is_of_one_moment(space: Space, monkeypatch: pytest.MonkeyPatch) 
     space.run("restore", str(space.file))
     heights = {space.client.get(name) for name in names[1:]}
     assert len(heights) == 1
-    rows = [fields[b"row"] for _, fields in space.client.xrange(KEYS.ledger)]
+    entries: Any = space.client.xrange(KEYS.ledger)
+    rows = [fields[b"row"] for _, fields in entries]
     assert rows == [str(n).encode() for n in range(1, int(heights.pop() or 0) + 1)]
 
 
@@ -224,4 +226,5 @@ def test_an_amended_entry_is_there_once(space: Space) -> None:
     assert sum(record.kind is Kind.ENTRIES for record in records(space.file)) == 2
     space.client.flushall()
     space.run("restore", str(space.file))
-    assert [entry for entry, _ in space.client.xrange(KEYS.ledger)] == [b"2-0"]
+    entries: Any = space.client.xrange(KEYS.ledger)
+    assert [entry for entry, _ in entries] == [b"2-0"]

@@ -72,7 +72,7 @@ class Restore:
         for some in self._there(passing=True):
             gone = [name for name in some if name not in kept]
             if gone:
-                self.runner.run(command("UNLINK", *gone, parse=int))
+                self.runner.run(command("DEL", *gone, parse=int))
         for record in found:
             self._add(record)
         self._send()

@@ -69,6 +69,7 @@ class Stack:
             "VESSEL_DATA_DIR": str(self.folder / "data"),
             "VESSEL_NAMESPACE": self.namespace,
             "VESSEL_LEASE": str(self.lease_s),
+            "VESSEL_METRICS_PORT": "0",
             "GROQ_API_KEY": KEY,
             "GROQ_BASE_URL": self.base_url,
         } | self.more_env

@@ -28,6 +28,7 @@ import redis
 from celery import Celery
 from groq_vessel import GroqClient
 
+from bench.served import load_average, table, verdict
 from vessel.dispatch.app import broker_url
 from vessel.embedded import EmbeddedServer
 from vessel.settings import load_settings
@@ -84,8 +85,8 @@ def by_client(url: str, count: int, folder: Path) -> float:
         return timed(lambda: client.submit_batch(line(number) for number in range(count)))
 
 
-def side_by_side(url: str, count: int, rounds: int, folder: Path) -> float:
-    """Measure both ways in turn; returns the ratio of their medians."""
+def side_by_side(url: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Measure both ways in turn; returns the median rates, and the median of each round's ratio."""
     found: dict[str, list[float]] = {"celery": [], "client": []}
     ways: dict[str, Callable[[], float]] = {
         "celery": lambda: by_celery(url, count),
@@ -97,8 +98,11 @@ def side_by_side(url: str, count: int, rounds: int, folder: Path) -> float:
                 store.flushall()
                 found[name].append(count / run())
                 used = int(store.info("memory")["used_memory"])
-                print(f"  {name:<7}{found[name][-1]:>9,.0f} jobs/s {used / count:>8,.0f} B of Redis a job", flush=True)
-    return statistics.median(found["client"]) / statistics.median(found["celery"])
+                text = f"  {name:<7}{found[name][-1]:>9,.0f} jobs/s {used / count:>8,.0f} B of Redis a job"
+                print(text, file=sys.stderr, flush=True)
+    ratios = [ours / theirs for ours, theirs in zip(found["client"], found["celery"], strict=True)]
+    rates = {f"{name}_per_s": statistics.median(rates) for name, rates in found.items()}
+    return {"jobs": count, "rounds": rounds, **rates, "ratios": ratios, "ratio": statistics.median(ratios)}
 
 
 def peak_mib(pid: int, what: str = "VmHWM") -> float:
@@ -107,8 +111,8 @@ def peak_mib(pid: int, what: str = "VmHWM") -> float:
     return int(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
-def through_rest(url: str, count: int, folder: Path) -> float:
-    """Upload a file and make a batch of it, in a process of its own; returns that process' peak memory in MiB."""
+def through_rest(url: str, count: int, folder: Path) -> dict[str, float]:
+    """Upload a file and make a batch of it, in a process of its own; returns times in s and memory in MiB."""
     path = folder / "in.jsonl"
     path.write_text("".join(json.dumps(line(number)) + "\n" for number in range(count)), "utf-8")
     reading = timed(lambda: sum(map(len, path.open("rb"))))
@@ -131,12 +135,8 @@ def through_rest(url: str, count: int, folder: Path) -> float:
             until(lambda: sdk.batches.retrieve(batch.id).status != "validating")
             accepted = time.perf_counter()
             assert sdk.batches.retrieve(batch.id).request_counts.total == count  # type: ignore[union-attr]
-        size = path.stat().st_size / 2**20
-        print(f"  {count:,} lines, {size:.0f} MiB: reading {reading:.2f} s, upload {uploaded - begun:.2f} s, "
-              f"checked and accepted {accepted - uploaded:.2f} s later")  # fmt: skip
-        peak = peak_mib(process.pid)
-        print(f"  API process (which also validates here): {peak:.0f} MiB at most, {idle:.0f} MiB resident before")
-        return peak
+        return {"size_mib": path.stat().st_size / 2**20, "reading_s": reading, "upload_s": uploaded - begun,
+                "checked_s": accepted - uploaded, "peak_mib": peak_mib(process.pid), "before_mib": idle}  # fmt: skip
     finally:
         process.terminate()
         process.wait(20)
@@ -155,24 +155,42 @@ def until(condition: Callable[[], object]) -> None:
     raise TimeoutError
 
 
+def show(found: dict[str, Any]) -> str:
+    """Set the figures in a table."""
+    rest, ratio, peak = found["rest"], found["ratio"], found["rest"]["peak_mib"]
+    spread = f"{min(found['ratios']):.1f} to {max(found['ratios']):.1f} in {found['rounds']} rounds"
+    before = f"{rest['before_mib']:.0f} before"
+    rows: list[tuple[str, Any, str]] = [
+        ("apply_async in a loop", f"{found['celery_per_s']:,.0f} jobs/s", f"{found['jobs']:,} requests a round"),
+        ("the client's batch", f"{found['client_per_s']:,.0f} jobs/s", ""),
+        ("ratio", f"{ratio:.1f}", spread + f"; goal {GOAL:g}: {verdict(ratio, GOAL, least=True)}"),
+        ("the file: reading its lines", f"{rest['reading_s']:.2f} s", f"{rest['size_mib']:.0f} MiB"),
+        ("through REST: uploaded", f"{rest['upload_s']:.2f} s", ""),
+        ("checked and accepted", f"{rest['checked_s']:.2f} s", "later"),
+        ("API process, validating too", f"{peak:.0f} MiB", before + f"; goal {MOST_MIB:g}: {verdict(peak, MOST_MIB)}"),
+        ("load average", found["load"], ""),
+    ]
+    return table(rows)
+
+
 def main() -> int:
     """Measure; 1 where a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedServer(Path(folder) / "redis")
         server.start()
         try:
-            print(f"Submitting {asked.jobs:,} requests, side by side:")
-            ratio = side_by_side(server.url, asked.jobs, asked.rounds, Path(folder))
-            print(f"  {ratio:.1f} times the rate of apply_async (goal {GOAL:g})")
-            print("A file through REST:")
-            peak = through_rest(server.url, asked.jobs, Path(folder))
+            found = side_by_side(server.url, asked.jobs, asked.rounds, Path(folder))
+            found["rest"] = through_rest(server.url, asked.jobs, Path(folder))
         finally:
             server.stop()
-    return 0 if ratio >= GOAL and peak < MOST_MIB else 1
+    found["load"] = load_average()
+    print(json.dumps(found) if asked.json else show(found))
+    return 0 if found["ratio"] >= GOAL and found["rest"]["peak_mib"] < MOST_MIB else 1
 
 
 if __name__ == "__main__":

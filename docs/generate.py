@@ -13,7 +13,9 @@ from typer.main import get_command
 
 from vessel.cli.main import HELP, app
 from vessel.jobs.model import TRANSITIONS, Transition
-from vessel.settings import Settings, env_name
+from vessel.observe.metrics import METRICS, Source
+from vessel.settings import Settings
+from vessel.settings.values import env_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,21 @@ def state_page() -> str:
     )
 
 
+def metrics_page() -> str:
+    """Make the table of metrics, by who exports them."""
+    parts = [f"{NOTE}# Metrics\n\nWhere they are served, and what to do with them: [observe.md](observe.md).\n"]
+    for source in Source:
+        rows = [f"| `{m.name}` | {m.kind} | {_labels(m.labels)} | {m.help} |" for m in METRICS if m.source is source]
+        parts.append(
+            f"## {source}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        )
+    return "\n".join(parts)
+
+
+def _labels(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def cli_page() -> str:
     """Make the reference of the command line: every command with its arguments and options."""
     group: Any = get_command(app)
@@ -118,7 +135,13 @@ def _cell(text: str) -> str:
 def main() -> None:
     """Write the pages, or compare them."""
     drifted = []
-    for name, text in {"settings.md": settings_page(), "state.md": state_page(), "cli.md": cli_page()}.items():
+    pages = {
+        "settings.md": settings_page(),
+        "state.md": state_page(),
+        "cli.md": cli_page(),
+        "metrics.md": metrics_page(),
+    }
+    for name, text in pages.items():
         page = DOCS / name
         if page.exists() and page.read_text(encoding="utf-8") == text:
             continue

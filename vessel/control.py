@@ -9,9 +9,7 @@ from vessel.errors import InvalidRequest, WrongState
 from vessel.gate.view import Maintenance, read_maintenance
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
 from vessel.registry.suggest import suggest
-from vessel.usage.budgets import WHOLE
-from vessel.usage.prices import nano
-from vessel.wire import MOST_COST_USD
+from vessel.usage.budgets import WHOLE, cap_nano
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,10 +161,5 @@ def _tenant(tenant: str | None) -> str:
 def _amount(name: str, usd: Decimal | None) -> str:
     if usd is None:
         return ""
-    if not (usd.is_finite() and 0 < usd <= MOST_COST_USD):
-        raise InvalidRequest(
-            f"{name}: a cap lies above 0 and at most at {MOST_COST_USD:,} USD. Nothing was changed. `vessel budget "
-            "clear` lifts a cap, `vessel maintenance on` holds all jobs.",
-            param=name,
-        )
-    return str(nano(usd))
+    rest = "Nothing was changed. `vessel budget clear` lifts a cap, `vessel maintenance on` holds all jobs."
+    return str(cap_nano(name, usd, rest))

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vessel.jobs.model import Attempt
+
+
+def _restored(kind: type[VesselError], args: tuple[object, ...], held: dict[str, Any]) -> VesselError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(held)
+    return error
 
 
 class VesselError(Exception):
@@ -22,6 +29,10 @@ class VesselError(Exception):
         self.message = message or (type(self).__doc__ or "").strip()
         self.param = param
         super().__init__(self.message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes whole; what a subclass's constructor takes makes no difference."""
+        return _restored, (type(self), self.args, self.__dict__)
 
 
 class SettingsError(VesselError):
@@ -135,7 +146,15 @@ class NoKey(Unreachable):
     code = "no_api_key"
 
 
-class WaitTimeout(VesselError):
+class ClientClosed(VesselError):
+    """This client is closed, so nothing was asked. Make a new one."""
+
+    code = "client_closed"
+    http_status = 503
+    exit_code = 2
+
+
+class WaitTimeout(VesselError, TimeoutError):
     """The job did not end within the time waited; it goes on. Ask again with `vessel wait`."""
 
     code = "wait_timeout"

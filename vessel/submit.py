@@ -24,6 +24,8 @@ from vessel.jobs.store import JobStore
 from vessel.keyspace.names import Keys
 from vessel.keyspace.script import Call, command, load, pairs, word
 from vessel.notify.addresses import PARAM, check_url
+from vessel.observe import tracing
+from vessel.observe.tracing import JOB, PRIORITY, REQUEST_MODEL, TIER, SpanKind
 from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
@@ -101,6 +103,7 @@ class Door:
         )
         self.files = FileStore(self.keys)
         self.batches = BatchStore(self.keys, self.store.ttl_ms)
+        tracing.begin(settings, tracing.CLIENT)
 
     def model_of(self, hop: str) -> Model:
         """Return the model behind a hop's name; the failover vessel's is the one set now. Raises UnknownModel."""
@@ -168,6 +171,23 @@ class Door:
         """
         if "|" in tenant:
             raise ValueError("a tenant's name holds no bar")
+        with tracing.span("submit", SpanKind.PRODUCER, {}) as span:
+            prepared = self._prepared(body, policy, availability, tenant, reply, retry_of, streaming=streaming)
+            new, hop = prepared.new, prepared.new.hops[0]
+            span.set({JOB: new.id, TIER: hop.tier, PRIORITY: str(new.priority), REQUEST_MODEL: hop.model})
+            return prepared
+
+    def _prepared(
+        self,
+        body: Mapping[str, Any],
+        policy: Mapping[str, Any] | Policy | None,
+        availability: Availability,
+        tenant: str,
+        reply: str,
+        retry_of: str | None,
+        *,
+        streaming: bool,
+    ) -> Prepared:
         submission, found, estimate = self.plan(body, policy, availability=availability, streaming=streaming)
         self._check_cost(submission, found, estimate)
         kept = submission.policy.model_copy(update={"webhook": self.webhook(submission.policy.webhook) or None})
@@ -188,6 +208,8 @@ class Door:
             retry_of=retry_of,
             builtin_tools=found.builtin_tools,
             streams=bool(submission.request.stream),
+            trace=tracing.current(),
+            request_id=tracing.current_request(),
         )
         return Prepared(new, queue_for(found.hops[0].tier, kept.priority), found)
 

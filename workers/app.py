@@ -38,3 +38,8 @@ try:
 except VesselError as error:
     sys.stderr.write(f"{error}\n")
     raise SystemExit(error.exit_code) from None
+
+if "flower" in sys.argv:  # also where it was started without Vessel's configuration, which is open to all by default
+    from workers.flower import install
+
+    install()

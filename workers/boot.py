@@ -15,7 +15,9 @@ from kombu.utils.imports import symbol_by_name
 
 from vessel.dispatch.queues import tiers_of
 from vessel.errors import Unreachable, VesselError
+from vessel.observe.exporter import export
 from vessel.observe.logs import configure_logs, get_logger
+from vessel.observe.tracing import begin
 from workers.pool import AsyncioPool
 from workers.runs import REQUEST
 
@@ -118,6 +120,9 @@ class ExecutorStep(bootsteps.StartStopStep):
             except VesselError as error:
                 _refuse(str(error), error.exit_code)
         process.pool = pool
+        measured = getattr(process.executor, "measured", None)
+        if process.settings is not None and measured is not None:
+            export(process.settings, measured.instruments.registry)
         pool.at_stop(process.executor.close)
 
     def close(self, parent: Any) -> None:
@@ -158,6 +163,7 @@ def _set_up_logs(loglevel: int | None = None, **_: object) -> None:
 def install(app: Celery, settings: Settings, redis_url: str) -> None:
     """Hang the boot step and the signals onto an app, once, and keep what the executor is opened with."""
     process.settings, process.redis_url = settings, redis_url
+    begin(settings, "vessel-worker")
     app.steps["worker"].add(ExecutorStep)
     signals.setup_logging.connect(_set_up_logs, weak=False, dispatch_uid="vessel.logs")
     signals.worker_init.connect(_lean, weak=False, dispatch_uid="vessel.lean")

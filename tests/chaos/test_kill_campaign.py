@@ -104,12 +104,12 @@ class Campaign:
         return judge(jobs, read_ledger(url, namespace), calls, path)
 
 
-def stack_for(folder: Path) -> Stack:
+def stack_for(folder: Path, **env: str) -> Stack:
     """Describe a stack with short leases, slow answers and no quota in the way."""
     folder.mkdir(parents=True, exist_ok=True)
     registry = folder / "registry.toml"
     registry.write_text(REGISTRY, "utf-8")
-    return Stack(folder, simulator=["--latency-ms", "60"], lease_s=3.0, VESSEL_REGISTRY=str(registry))
+    return Stack(folder, simulator=["--latency-ms", "60"], lease_s=3.0, VESSEL_REGISTRY=str(registry), **env)
 
 
 def lift_limits(stack: Stack) -> None:

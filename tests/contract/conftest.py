@@ -8,7 +8,7 @@ import pytest
 
 from tests.contract.world import World
 from vessel.keyspace.connect import AsyncRunner
-from vessel.keyspace.names import TTL_CLASSES, Life, family
+from vessel.keyspace.lives import TTL_CLASSES, Life, family
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

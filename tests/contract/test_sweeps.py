@@ -12,7 +12,7 @@ from tests.waiting import wait_until, wait_until_async
 from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
 from vessel.jobs.steps import Answer, Issue
-from vessel.keyspace.names import TTL_CLASSES, Life, family
+from vessel.keyspace.lives import TTL_CLASSES, Life, family
 from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
 from vessel.settings import load_settings
@@ -261,7 +261,7 @@ async def test_an_ended_job_leaves_nothing_behind(world: World, sweeper: Sweeper
 
     await wait_until_async(pruned)
     left = {family(name.decode().partition(":")[2]) for name in world.client.scan_iter()}
-    assert {name for name in left if TTL_CLASSES[str(name)].life is not Life.TIMED} <= {"ledger"}, left
+    assert {name for name in left if TTL_CLASSES[str(name)].life is not Life.TIMED} <= {"ledger", "sums"}, left
     assert TTL_CLASSES["ledger"].life is Life.PERMANENT
     assert len(world.ledger()) == 3
 

@@ -14,11 +14,12 @@ from tests.waiting import wait_until, wait_until_async
 from vessel.errors import InvalidRequest, JobFailed, JobNotFound
 from vessel.jobs.steps import ORPHANED, UNKNOWN
 from vessel.jobs.tokens import Batch, attend, last_read, stream
-from vessel.watch.tokens import Ended, TokenEvent, Tokens, follow, follow_async
+from vessel.watch.loops import AsyncWaiter
+from vessel.watch.tokens import Ended, TokenEvent, Tokens, follow
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator
 
     from tests.conftest import RedisServer
     from vessel.jobs.model import Job
@@ -169,11 +170,17 @@ def reading(world: World, url: str, job: Job, **more: Any) -> Generator[TokenEve
     return follow(url, world.store, world.runner, job.id, **more)
 
 
-def reading_async(
-    world: World, server: RedisServer, runner: AsyncRunner, job: Job, **more: Any
-) -> AsyncGenerator[TokenEvent]:
+@pytest.fixture
+async def waiter(world: World, redis_server: RedisServer, runner: AsyncRunner) -> AsyncIterator[AsyncWaiter]:
+    """Give this loop's waiter."""
+    waiter = AsyncWaiter(redis_server.url, world.keys, world.store, runner)
+    yield waiter
+    await waiter.close()
+
+
+def reading_async(waiter: AsyncWaiter, job: Job, **more: Any) -> AsyncGenerator[TokenEvent]:
     """Read a job's tokens on this loop."""
-    return follow_async(server.url, world.store, runner, job.id, **more)
+    return waiter.readers.follow(job.id, **more)
 
 
 def told(events: list[TokenEvent]) -> list[str]:
@@ -183,12 +190,12 @@ def told(events: list[TokenEvent]) -> list[str]:
 
 @REAL
 async def test_tokens_are_read_as_they_are_written(
-    world: World, redis_server: RedisServer, runner: AsyncRunner
+    world: World, redis_server: RedisServer, waiter: AsyncWaiter
 ) -> None:
     """In threads and in coroutines: the first one long before the job ends, then its end with the record."""
     held = world.started(streams=True)
     numbers = itertools.count(1)
-    sync, other = reading(world, redis_server.url, held.job), reading_async(world, redis_server, runner, held.job)
+    sync, other = reading(world, redis_server.url, held.job), reading_async(waiter, held.job)
     for text in ("a", "b"):
         ahead = [asyncio.ensure_future(asyncio.to_thread(next, sync)), asyncio.ensure_future(anext(other))]
         await asyncio.to_thread(write, world, held, text, number=next(numbers))
@@ -202,7 +209,7 @@ async def test_tokens_are_read_as_they_are_written(
 
 
 @REAL
-async def test_a_reader_goes_on_after_any_event(world: World, redis_server: RedisServer, runner: AsyncRunner) -> None:
+async def test_a_reader_goes_on_after_any_event(world: World, redis_server: RedisServer, waiter: AsyncWaiter) -> None:
     """Each batch once and in order, from wherever one stopped, also after the job's end."""
     held = world.started(streams=True)
     texts = [f"{n} " for n in range(1200)]
@@ -213,18 +220,18 @@ async def test_a_reader_goes_on_after_any_event(world: World, redis_server: Redi
         after = f"1-{start}" if start else "0"
         expected = [*texts[start:], "end"]
         assert told(list(reading(world, redis_server.url, held.job, after=after))) == expected
-        assert told([e async for e in reading_async(world, redis_server, runner, held.job, after=after)]) == expected
+        assert told([e async for e in reading_async(waiter, held.job, after=after)]) == expected
 
 
 @REAL
 async def test_a_failure_comes_after_the_tokens_before_it(
-    world: World, redis_server: RedisServer, runner: AsyncRunner
+    world: World, redis_server: RedisServer, waiter: AsyncWaiter
 ) -> None:
     """The reader gets what there was, then the reason."""
     held = world.started(streams=True)
     write(world, held, "a")
     world.finish(held, failure())
-    sync, other = reading(world, redis_server.url, held.job), reading_async(world, redis_server, runner, held.job)
+    sync, other = reading(world, redis_server.url, held.job), reading_async(waiter, held.job)
     assert told([next(sync), await anext(other)]) == ["a", "a"]
     with pytest.raises(JobFailed):
         next(sync)
@@ -233,11 +240,11 @@ async def test_a_failure_comes_after_the_tokens_before_it(
 
 
 @REAL
-async def test_silence_is_told(world: World, redis_server: RedisServer, runner: AsyncRunner) -> None:
+async def test_silence_is_told(world: World, redis_server: RedisServer, waiter: AsyncWaiter) -> None:
     """Whoever forwards a stream can keep its connection alive."""
     held = world.started(streams=True)
     sync = reading(world, redis_server.url, held.job, heartbeat_s=0.01)
-    other = reading_async(world, redis_server, runner, held.job, heartbeat_s=0.01)
+    other = reading_async(waiter, held.job, heartbeat_s=0.01)
     assert [next(sync), next(sync), await anext(other), await anext(other)] == [None] * 4
     sync.close()
     await other.aclose()
@@ -245,7 +252,7 @@ async def test_silence_is_told(world: World, redis_server: RedisServer, runner: 
 
 @REAL
 async def test_a_reader_is_there_as_long_as_it_reads(
-    world: World, redis_server: RedisServer, runner: AsyncRunner, monkeypatch: pytest.MonkeyPatch
+    world: World, redis_server: RedisServer, waiter: AsyncWaiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says so however long its caller takes over an event, and stops when it is closed."""
     monkeypatch.setattr("vessel.watch.tokens.ATTEND_S", 0.01)
@@ -258,7 +265,7 @@ async def test_a_reader_is_there_as_long_as_it_reads(
     first, second = world.started(streams=True), world.started("w/2", streams=True)
     write(world, first, "a")
     write(world, second, "a")
-    sync, other = reading(world, redis_server.url, first.job), reading_async(world, redis_server, runner, second.job)
+    sync, other = reading(world, redis_server.url, first.job), reading_async(waiter, second.job)
     next(sync)
     await anext(other)
     await asyncio.to_thread(read_twice, first.job)
@@ -271,18 +278,18 @@ async def test_a_reader_is_there_as_long_as_it_reads(
 async def nobody_reads() -> bool:
     """Tell whether no reader of this process says any more that it is there."""
     threads = [thread for thread in threading.enumerate() if thread.name == "vessel-reader"]
-    return not threads and not any("_attend_async" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    return not threads and not any("Readers._attend" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 @REAL
-async def test_what_cannot_be_read_says_so(world: World, redis_server: RedisServer, runner: AsyncRunner) -> None:
+async def test_what_cannot_be_read_says_so(world: World, redis_server: RedisServer, waiter: AsyncWaiter) -> None:
     """No such job, another tenant's, and an id that is none."""
     held = world.started(streams=True)
     for more, fault in (({"tenant": "other"}, JobNotFound), ({"after": "x"}, InvalidRequest)):
         with pytest.raises(fault):
             next(reading(world, redis_server.url, held.job, **more))
         with pytest.raises(fault):
-            await anext(reading_async(world, redis_server, runner, held.job, **more))
+            await anext(reading_async(waiter, held.job, **more))
     world.client.delete(world.keys.job(held.job.id), world.keys.events(held.job.id))
     with pytest.raises(JobNotFound):
         next(reading(world, redis_server.url, held.job))

@@ -56,6 +56,12 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    """Tell whether somebody listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def vessel(*arguments: str, env: Mapping[str, str], stdin: bytes = b"") -> Ran:
     """Run one command to its end."""
     done = subprocess.run(
@@ -84,15 +90,20 @@ def _is_zombie(folder: Path) -> bool:
 class Up:
     """A running `vessel up --sim --json`."""
 
-    def __init__(self, data_dir: Path, *arguments: str, **more: str) -> None:
-        """Start it; `await_event` says when it is ready. `more` are variables of its environment."""
+    def __init__(self, data_dir: Path, *arguments: str, flower: bool = False, **more: str) -> None:
+        """Start it; `await_event` says when it is ready. Flower takes a second, so few start it."""
         self.data_dir = data_dir
+        leave_out = () if flower else ("--no-flower",)
         data_dir.mkdir(parents=True, exist_ok=True)
-        self.env = environment(data_dir, VESSEL_API_PORT=str(free_port()), **more)
+        ports = {f"VESSEL_{name}_PORT": str(free_port()) for name in ("API", "FLOWER", "MCP", "METRICS")}
+        self.env = environment(data_dir, **(ports | more))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")
         self.process = subprocess.Popen(
-            [*VESSEL, "up", "--sim", "--json", *arguments], env=self.env, stdout=subprocess.PIPE, stderr=self.log
+            [*VESSEL, "up", "--sim", "--json", *leave_out, *arguments],
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

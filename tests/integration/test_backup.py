@@ -21,7 +21,8 @@ from vessel.cli.main import run
 from vessel.client import GroqClient
 from vessel.control import set_budget
 from vessel.keyspace.connect import SyncRunner
-from vessel.keyspace.names import Keys, family
+from vessel.keyspace.lives import family
+from vessel.keyspace.names import Keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,3 +229,24 @@ def test_an_amended_entry_is_there_once(space: Space) -> None:
     space.run("restore", str(space.file))
     entries: Any = space.client.xrange(KEYS.ledger)
     assert [entry for entry, _ in entries] == [b"2-0"]
+
+
+@pytest.mark.redis("redis")
+def test_a_trimmed_entry_stays_away(space: Space) -> None:
+    """Entries that passed their retention while the backup ran are not there after the restore."""
+    for n in (1, 2):
+        space.client.xadd(KEYS.ledger, {"row": "{}", "outcome": "ok"}, id=f"{n}-0")
+    add = backing.Copy._copy_entries
+
+    def trimmed(self: backing.Copy, name: bytes) -> None:
+        add(self, name)
+        if space.client.xtrim(KEYS.ledger, minid="2-0", approximate=False):
+            space.client.xadd(KEYS.ledger, {"row": "{}", "outcome": "ok"}, id="3-0")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backing.Copy, "_copy_entries", trimmed)
+        space.run("backup", str(space.file))
+    space.client.flushall()
+    space.run("restore", str(space.file))
+    entries: Any = space.client.xrange(KEYS.ledger)
+    assert [entry for entry, _ in entries] == [b"2-0", b"3-0"]

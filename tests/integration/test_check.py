@@ -93,7 +93,7 @@ def test_a_running_vessel_is_ready(check: Checking, vessel: Served) -> None:
     assert 0 < call["cost_usd"] <= TEST_CAP_USD
     job = vessel.job(call["job_id"])
     assert (job["state"], job["model"]) == ("succeeded", call["model"])
-    assert found.document["integration"] == ["api"]
+    assert found.document["integration"] == ["api", "mcp"]
     assert found.document["health"] == f"{vessel.url}/health"
 
 
@@ -109,7 +109,11 @@ def test_people_read_the_seeds_message(check: Checking, vessel: Served) -> None:
     assert message[1] == "   Status: Ready"
     total, *shelves = map(int, re.findall(r"\d+", message[2]))
     assert total == sum(shelves)
-    assert message[4:] == ["   Integration: REST API", f"   Health: {vessel.url}/health", "   Trinity Access: Enabled"]
+    assert message[4:] == [
+        "   Integration: MCP + REST API",
+        f"   Health: {vessel.url}/health",
+        "   Trinity Access: Enabled",
+    ]
 
 
 def _closed() -> str:

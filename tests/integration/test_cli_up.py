@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.integration.running_up import Up, environment, processes_of, vessel
@@ -31,6 +32,14 @@ def _command(pid: int) -> bytes:
         return b""
 
 
+def answers(url: str) -> bool:
+    """Tell whether a face is ready."""
+    try:
+        return httpx.get(url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
 def test_up_serves_every_tier_once_it_says_ready(tmp_path: Path) -> None:
     """Every tier has a live worker, a query is answered, counted figures are told, and SIGTERM ends it with 0."""
     with Up(tmp_path / "d") as up:
@@ -45,6 +54,8 @@ def test_up_serves_every_tier_once_it_says_ready(tmp_path: Path) -> None:
         assert {tier["name"]: tier["live_workers"] for tier in up.vessel("tiers", "--json").documents} == dict.fromkeys(
             (tier for group in ready["groups"] for tier in group), 1
         )
+        face = f"http://127.0.0.1:{up.env['VESSEL_MCP_PORT']}/ready"
+        wait_until(lambda: answers(face))
         assert "What is a lease" in up.vessel("query", "What is a lease?").out
         assert up.end(signal.SIGTERM) == 0
         assert up.events[-1] == {"event": "stopped", "killed": 0}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.integration.fake_worker import FakeWorker, failed
 from tests.waiting import wait_until_async
 from vessel.client import (
     AsyncGroqClient,
+    ClientClosed,
     InvalidLine,
     JobFailed,
     JobNotFound,
@@ -136,14 +139,45 @@ async def test_its_first_use_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_one_client_serves_one_loop_after_the_other(settings: Settings, worker: FakeWorker) -> None:
-    """Scripts call `asyncio.run` more than once; connections belong to a loop."""
+    """Scripts call `asyncio.run` more than once, and do not close; connections belong to a loop and end with it."""
     made = AsyncGroqClient(settings=settings)
 
     async def ask(prompt: str) -> str:
-        try:
-            return str(await made.query(prompt, timeout=20))
-        finally:
-            await made.close()
+        return str(await made.query(prompt, timeout=20))
 
     assert [asyncio.run(ask("one")), asyncio.run(ask("two"))] == ["ONE", "TWO"]
     assert len(worker.started) == 2
+    gc.collect()  # a connection that was left open would warn here
+
+
+def test_one_client_serves_two_loops_at_once(settings: Settings, worker: FakeWorker) -> None:
+    """Each thread's loop has its own connections, and none takes the other's away."""
+    made = AsyncGroqClient(settings=settings)
+
+    async def ask(name: str) -> list[str]:
+        return [str(await made.query(f"{name} {n}", timeout=20)) for n in range(20)]
+
+    with ThreadPoolExecutor(2) as threads:
+        answers = list(threads.map(lambda name: asyncio.run(ask(name)), ["a", "b"]))
+    assert answers == [[f"A {n}" for n in range(20)], [f"B {n}" for n in range(20)]]
+    assert len(worker.started) == 40
+
+
+async def test_a_closed_client_says_so(settings: Settings) -> None:
+    """Closing twice does nothing; a call afterwards, or one that waits, is told, and its job goes on."""
+    async with AsyncGroqClient(settings=settings) as made:
+        handle = await made.submit("hi")
+        waits = [asyncio.ensure_future(handle.result()), asyncio.ensure_future(made.result(handle.id))]
+        await wait_until_async(lambda: asyncio.sleep(0, handle.id in made.waiter._endings))
+        await made.close()
+    assert [type(await outcome) for outcome in map(_outcome, waits)] == [ClientClosed, ClientClosed]
+    with pytest.raises(ClientClosed):
+        await made.query("hi")
+    with pytest.raises(ClientClosed):
+        await made.__aenter__()
+    async with AsyncGroqClient(settings=settings) as other:
+        assert await other.state(handle.id) is JobState.QUEUED
+
+
+async def _outcome(task: asyncio.Future[Any]) -> Any:
+    return (await asyncio.gather(task, return_exceptions=True))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from tests.integration.fake_worker import FakeWorker
 from tests.waiting import wait_until
-from vessel.client import GroqClient, JobState, WaitTimeout
+from vessel.client import ClientClosed, GroqClient, JobNotFound, JobState, NoWorkers, WaitTimeout
 from vessel.embedded import EmbeddedServer
 from vessel.settings import Settings, load_settings
 from vessel.watch.threads import LOOK_AGAIN_S
@@ -79,6 +80,88 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     assert run(program, settings) == (0, "")
     assert len(worker.started) == 4
+
+
+def test_a_client_goes_through_a_pool_of_processes(settings: Settings, worker: FakeWorker) -> None:
+    """Forked workers use their parent's client; results and failures come back whole, and all end without noise."""
+    program = """
+import multiprocessing
+from groq_vessel import GroqClient, JobFailed, WaitTimeout
+client = GroqClient()
+client.query("warm", timeout=20)
+def ask(n):
+    if n == 3:
+        return WaitTimeout("late", job_id="job_x")
+    return client.query(f"child {n}", timeout=20)
+def fail(n):
+    raise JobFailed("job_1", "failed", "bad_request", "no", ())
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    answers = pool.map(ask, range(4))
+    assert [str(a) for a in answers[:3]] == ["CHILD 0", "CHILD 1", "CHILD 2"]
+    assert (answers[3].job_id, str(answers[3])) == ("job_x", "late")
+    try:
+        pool.apply(fail, (1,))
+    except JobFailed as error:
+        assert (error.job_id, error.reason) == ("job_1", "bad_request")
+    else:
+        raise SystemExit("no failure")
+assert client.query("after", timeout=20).text == "AFTER"
+"""
+    assert run(program, settings) == (0, "")
+    assert len(worker.started) == 5
+
+
+def test_a_closed_client_says_so(settings: Settings) -> None:
+    """Closing twice does nothing; a call afterwards, or one that waits, is told, and its job goes on."""
+    with GroqClient(settings=settings) as client, ThreadPoolExecutor(2) as threads:
+        handle = client.submit("hi")
+        waits = [threads.submit(handle.result), threads.submit(GroqClient(settings=settings).result, handle.id, 30)]
+        wait_until(lambda: client.waiter._waiting)
+        client.close()
+        with pytest.raises(ClientClosed):
+            waits[0].result(LOOK_AGAIN_S / 2)
+        client.close()
+        for call in (client.jobs, handle.result, client.__enter__, lambda: client.query("hi")):
+            with pytest.raises(ClientClosed):
+                call()
+        with FakeWorker(settings, ALL):
+            assert waits[1].result(30).text == "HI"
+
+
+def test_a_dropped_client_leaves_no_thread(settings: Settings) -> None:
+    """A program that makes a client per call and never closes one does not fill up."""
+    with FakeWorker(settings, ALL):
+        waiters = []
+        for n in range(3):
+            client = GroqClient(settings=settings)
+            assert client.query(f"{n}", timeout=20).text == f"{n}"
+            waiters.append(client.waiter)
+            del client
+        gc.collect()
+        tails = [waiter._tail for waiter in waiters]
+        wait_until(lambda: not any(tail is not None and tail.is_alive() for tail in tails))
+
+
+def test_several_clients_live_side_by_side(settings: Settings, worker: FakeWorker) -> None:
+    """Namespaces, tenants and connections of one do not touch those of another."""
+    apart = settings.model_copy(update={"namespace": f"{settings.namespace}b"})
+    with (
+        GroqClient(settings=settings) as one,
+        GroqClient(settings=settings, tenant="other") as two,
+        GroqClient(settings=apart) as three,
+    ):
+        handle = one.submit("hi")
+        assert two.query("ho", timeout=20).text == "HO"
+        one_result = handle.result(timeout=20)
+        for other in (two, three):
+            with pytest.raises(JobNotFound):
+                other.result(handle.id, timeout=5)
+        with pytest.raises(NoWorkers):
+            three.query("hi")
+        one.close()
+        assert two.query("still", timeout=20).text == "STILL"
+    assert one_result.text == "HI"
+    assert len(worker.started) == 3
 
 
 def test_an_interrupt_cancels_the_job_it_waits_for(settings: Settings, worker: FakeWorker) -> None:

@@ -16,7 +16,8 @@ from vessel.jobs.tokens import READER_GONE_MS, attend, last_read
 from vessel.keyspace.script import command
 from vessel.registry import load_registry
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success, Usage
-from vessel.watch.tokens import Ended, Tokens, follow_async
+from vessel.watch.loops import AsyncWaiter
+from vessel.watch.tokens import Ended, Tokens
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -104,27 +105,36 @@ async def read(executor: Executor, job_id: str) -> Job:
     return found
 
 
-async def batches(executor: Executor, job_id: str) -> list[str]:
+@pytest.fixture
+async def waiter(executor: Executor) -> AsyncIterator[AsyncWaiter]:
+    """Give a waiter on the executor's connections."""
+    waiter = AsyncWaiter(executor._redis_url, executor.keys, executor.store, executor.runner)
+    yield waiter
+    await waiter.close()
+
+
+async def batches(waiter: AsyncWaiter, job_id: str) -> list[str]:
     """Read the texts that were written together."""
-    events = follow_async(executor._redis_url, executor.store, executor.runner, job_id)
-    return [event.text async for event in events if isinstance(event, Tokens)]
+    return [event.text async for event in waiter.readers.follow(job_id) if isinstance(event, Tokens)]
 
 
-async def test_pieces_of_one_turn_are_written_together(executor: Executor) -> None:
+async def test_pieces_of_one_turn_are_written_together(waiter: AsyncWaiter, executor: Executor) -> None:
     """However many come at once cost one entry; they are there before the job's end is told."""
     job_id = await submit(executor, "a b c\nd e\nf")
     await executor.run([(job_id, 0)], "speed_demon")
     assert (await read(executor, job_id)).state is JobState.SUCCEEDED
-    found = await batches(executor, job_id)
+    found = await batches(waiter, job_id)
     assert "".join(found) == "abcdef"
     assert found[0] == "abc"
 
 
-async def test_readers_see_tokens_while_the_call_waits(executor: Executor, upstream: Upstream) -> None:
+async def test_readers_see_tokens_while_the_call_waits(
+    waiter: AsyncWaiter, executor: Executor, upstream: Upstream
+) -> None:
     """Nothing is held back until the end."""
     job_id = await submit(executor, "a\nwait")
     running = asyncio.ensure_future(executor.run([(job_id, 0)], "speed_demon"))
-    events = follow_async(executor._redis_url, executor.store, executor.runner, job_id)
+    events = waiter.readers.follow(job_id)
     first = await anext(events)
     assert isinstance(first, Tokens)
     assert first.head == HEAD
@@ -153,14 +163,16 @@ async def test_a_cancel_reaches_a_stream_with_its_next_piece(executor: Executor,
     assert not upstream.go.is_set()
 
 
-async def test_a_stream_that_breaks_is_not_tried_again(executor: Executor, upstream: Upstream) -> None:
+async def test_a_stream_that_breaks_is_not_tried_again(
+    waiter: AsyncWaiter, executor: Executor, upstream: Upstream
+) -> None:
     """Its job fails, with attempts left."""
     job_id = await submit(executor, "a\nbreak")
     await executor.run([(job_id, 0)], "speed_demon")
     job = await read(executor, job_id)
     assert (job.state, job.reason, upstream.calls) == (JobState.FAILED, "stream_broken", [f"{job_id}/1"])
     with pytest.raises(JobFailed):
-        await batches(executor, job_id)
+        await batches(waiter, job_id)
 
 
 @pytest.mark.parametrize("gone_ms", [READER_GONE_MS - 5000, READER_GONE_MS + 1000])
@@ -204,13 +216,15 @@ async def test_an_outage_of_redis_counts_no_reader_as_gone(
     assert not upstream.go.is_set()
 
 
-async def test_what_groq_does_not_stream_is_asked_for_as_a_whole(executor: Executor, upstream: Upstream) -> None:
+async def test_what_groq_does_not_stream_is_asked_for_as_a_whole(
+    waiter: AsyncWaiter, executor: Executor, upstream: Upstream
+) -> None:
     """A JSON schema: readers get the answer from the record."""
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
     job_id = await submit(executor, "a", response_format=form)
     await executor.run([(job_id, 0)], "speed_demon")
     assert upstream.calls == [f"{job_id}/1 whole"]
-    events = follow_async(executor._redis_url, executor.store, executor.runner, job_id)
+    events = waiter.readers.follow(job_id)
     (event,) = [event async for event in events]
     assert isinstance(event, Ended)
     assert not event.streamed

@@ -1,4 +1,4 @@
-"""The README cannot lie: its blocks run beside `vessel up --sim`; those marked otherwise name commands that exist."""
+"""README and docs cannot lie: blocks run beside `vessel up --sim`; those marked otherwise name commands that exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.main import get_command
 
-from tests.integration.running_up import Up
+from tests.integration.running_up import Up, listens
+from tests.waiting import wait_until
 from vessel.cli.main import app
 from vessel.dispatch.queues import queues_of
 from vessel.registry import load_registry
@@ -26,6 +27,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 CHECKS = 8
+PAGES = ("README.md", "docs/observe.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Block:
     kind: str
     text: str
     why_not: str | None
+    page: str = "README.md"
 
     @property
     def commands(self) -> list[list[str]]:
@@ -42,9 +45,9 @@ class Block:
         return [shlex.split(line, comments=True) for line in self.text.splitlines() if line.strip()]
 
 
-PAGES = ("README.md", "docs/agentic.md")
+PAGES = ("README.md", "docs/agentic.md", "docs/usage.md")
 BLOCKS = [
-    Block(found["kind"], found["text"], found["why"])
+    Block(found["kind"], found["text"], found["why"], page)
     for page in PAGES
     for found in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))
 ]
@@ -57,7 +60,8 @@ def _named(block: Block) -> str:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Give what the README says is running in another terminal."""
-    with Up(tmp_path_factory.mktemp("readme")) as running:
+    with Up(tmp_path_factory.mktemp("readme"), flower=True) as running:
+        wait_until(lambda: listens(int(running.env["VESSEL_FLOWER_PORT"])), 60)
         yield running
 
 
@@ -89,15 +93,17 @@ def test_a_block_that_is_not_run_names_what_exists(block: Block) -> None:
                     assert named is None or set(named.split(",")) <= set(tiers)
             case ["celery", "-A", "workers.app", "worker", "-Q", queues, *_]:
                 assert set(queues.split(",")) <= set(queues_of(tiers))
-            case ["export", *_]:
+            case ["export", *_] | ["pip", "install", *_]:
                 pass
+            case ["promtool", _, _, file]:
+                assert (ROOT / file).exists()
             case _:
                 pytest.fail(f"the README shows a command that no test knows: {words[0]}")
 
 
 def test_the_demo_in_the_readme_is_a_good_one() -> None:
     """What is shown is the output of a demonstration in which every check held."""
-    (shown,) = (block.text for block in BLOCKS if block.kind == "text")
+    (shown,) = (block.text for block in BLOCKS if block.kind == "text" and block.page == "README.md")
     assert "simulator" in shown.splitlines()[0]
     assert f"{CHECKS} of {CHECKS} checks hold" in shown
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import assert_type
+from typing import TYPE_CHECKING, Any, TypedDict, assert_type
 
 from groq_vessel import (
     AsyncBatchHandle,
@@ -21,6 +23,7 @@ from groq_vessel import (
     Fault,
     GroqClient,
     GroqCompound,
+    InvalidAnswer,
     Job,
     JobEvent,
     JobFailed,
@@ -30,11 +33,16 @@ from groq_vessel import (
     RoutePlan,
     Source,
     TokenStream,
+    ToolCall,
     analyze,
     generate_code,
     query,
     research,
 )
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def seed() -> None:
@@ -67,7 +75,7 @@ def jobs(client: GroqClient) -> None:
     assert_type(client.stream("x", tier="power", timeout=3), TokenStream)
     assert_type(list(client.submit("x", stream=True).stream(timeout=3)), list[str])
     assert_type(client.submit_many([{"prompt": "x"}]), list[JobHandle])
-    assert_type(client.wait([handle, handle.id]), Iterator[Result | JobFailed])
+    assert_type(client.wait([handle, handle.id]), Iterator[Result[Any] | JobFailed])
     for ended in client.wait([handle]):
         if isinstance(ended, JobFailed):
             assert_type(ended.attempts, tuple[Attempt, ...])
@@ -118,16 +126,90 @@ async def coroutines(client: AsyncGroqClient) -> None:
     assert_type(await handle.result(), Result)
     assert_type([piece async for piece in client.stream("x")], list[str])
     assert_type(handle.stream(), AsyncTokenStream)
-    assert_type(client.wait([handle]), AsyncIterator[Result | JobFailed])
+    assert_type(client.wait([handle]), AsyncIterator[Result[Any] | JobFailed])
+
+
+class City(BaseModel):
+    """What an answer is to be."""
+
+    name: str
+
+
+@dataclass
+class Point:
+    """The same as a dataclass."""
+
+    x: int
+
+
+class Movie(TypedDict):
+    """The same as a TypedDict."""
+
+    title: str
+
+
+def values(client: GroqClient) -> None:
+    """`response_model` tells what `parsed` is; without one it is None."""
+    assert_type(client.query("x").parsed, None)
+    assert_type(client.query("x", response_model=None).parsed, None)
+    assert_type(client.query("x", response_model=City), Result[City])
+    assert_type(client.query("x", response_model=City, tier="power", timeout=3).parsed, City)
+    assert_type(client.analyze("x", response_model=list[City]).parsed, list[City])
+    assert_type(client.query("x", response_model=Point).parsed, Point)
+    assert_type(client.query("x", response_model=Movie).parsed, Movie)
+    assert_type(client.query("x", response_model=dict[str, int]).parsed, dict[str, int])
+    assert_type(client.submit("x", response_model=City), JobHandle[City])
+    assert_type(client.submit("x", response_model=City).result().parsed, City)
+    assert_type(client.submit("x").result().parsed, None)
+    assert_type(client.result("job_1", response_model=City).parsed, City)
+    assert_type(client.result("job_1", 3).parsed, None)
+    assert_type(query("x", response_model=City).parsed, City)
+    assert_type(analyze("x", response_model=City).parsed, City)
+    assert_type(client.query("x").tool_calls, list[ToolCall])
+    assert_type(client.query("x", response_model=City).repairs, tuple[Result[Any], ...])
+    assert_type(client.generate_code("x").parsed, None)
+    plain: Result = client.query("x")
+    some: Result[Any] = client.query("x", response_model=City)
+    del plain, some
+
+
+async def later_values(client: AsyncGroqClient) -> None:
+    """The same for coroutines."""
+    assert_type((await client.query("x", response_model=City)).parsed, City)
+    assert_type((await client.analyze("x")).parsed, None)
+    assert_type((await (await client.submit("x", response_model=City)).result()).parsed, City)
+    assert_type((await client.result("job_1", response_model=list[City])).parsed, list[City])
+
+
+async def elsewhere(client: GroqClient, threads: Executor) -> None:
+    """Methods go through executors, with their arguments checked."""
+    assert_type(threads.submit(client.query, "x", tier="power").result(), Result)
+    assert_type(list(threads.map(client.query, ["x"])), list[Result])
+    assert_type(await asyncio.to_thread(client.analyze, "x", response_model=City), Result[City])
+
+
+def failures(client: GroqClient) -> None:
+    """A failure is read by its kind."""
+    try:
+        client.query("x", response_model=City)
+    except InvalidAnswer as error:
+        assert_type(error.result, Result)
+        assert_type(error.faults, tuple[str, ...])
+    except JobFailed as error:
+        assert_type(error.attempts, tuple[Attempt, ...])
+    except TimeoutError:
+        pass
 
 
 def slips(client: GroqClient) -> None:
     """What a type checker refuses; an ignore that is not needed fails the check."""
-    client.query("x", task_type="poetry")  # type: ignore[arg-type]
-    client.query("x", prioritty="batch")  # type: ignore[call-arg]
-    client.query("x", stream=True)  # type: ignore[call-arg]
-    client.submit("x", timeout=3)  # type: ignore[call-arg]
-    client.submit("x", on_outage="panic")  # type: ignore[arg-type]
+    client.query("x", task_type="poetry")  # type: ignore[call-overload]
+    client.query("x", prioritty="batch")  # type: ignore[call-overload]
+    client.query("x", stream=True)  # type: ignore[call-overload]
+    client.query("x", response_model="City")  # type: ignore[call-overload]
+    client.submit("x", timeout=3)  # type: ignore[call-overload]
+    client.submit("x", on_outage="panic")  # type: ignore[call-overload]
+    client.generate_code("x", response_model=City)  # type: ignore[call-arg]
     client.research("x", tools=["browser"])  # type: ignore[list-item]
     client.submit_batch(3)  # type: ignore[arg-type]
     client.submit_batch([], completion_window="24h")  # type: ignore[call-arg]

@@ -192,10 +192,10 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     assert names == [
         "analyze", "api", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results",
         "batch status", "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "code",
-        "demo", "events", "job", "jobs", "keys create", "keys list", "keys revoke", "limits", "maintenance off",
-        "maintenance on", "maintenance status", "models", "query", "research", "retry", "route", "scheduler",
-        "simulate", "submit", "tiers", "up", "wait",
-            "webhooks list", "webhooks retry", "webhooks secret", "worker",
+        "demo", "events", "flower", "job", "jobs", "keys create", "keys list", "keys revoke", "limits",
+        "maintenance off", "maintenance on", "maintenance status", "mcp", "models", "query", "research", "retry",
+        "route", "scheduler", "simulate", "submit", "tiers", "up", "usage", "wait", "webhooks list", "webhooks retry",
+        "webhooks secret", "worker",
     ]  # fmt: skip
     for name in names:
         assert run([*name.split(), "--help"]) == 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from vessel.client.fence import fenced, unfenced
-from vessel.client.result import CodeResult, Result, Source
+from vessel.client.result import CodeResult, Result, Source, ToolCall
 from vessel.jobs.model import Hop, Job
 from vessel.wire import JobState, Priority
 
@@ -82,6 +84,37 @@ def test_the_repr_of_a_result_holds_no_answer() -> None:
     assert shown == "<Result job_1 model=openai/gpt-oss-120b tier=power cost_usd=0.0000001>"
 
 
+def test_a_result_travels() -> None:
+    """Results are copied, and sent between processes, whole."""
+    result: Result[Any] = Result(job(answer({"content": "x"})), parsed=[1], repairs=[Result(job({}))])
+    assert result.raw["choices"]
+    for other in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):  # noqa: S301  our own bytes
+        assert (other.text, other.raw, other.parsed, other.job_id) == ("x", result.raw, [1], "job_1")
+        assert [repair.job_id for repair in other.repairs] == ["job_1"]
+
+
+def test_the_whole_cost_holds_the_repairs() -> None:
+    """`cost_usd` is that of the answer, `total_cost_usd` of all that were paid for."""
+    before = [Result(job({}, cost_usd=Decimal(n))) for n in (1, 2)]
+    result = Result(job({}, cost_usd=Decimal("0.5")), repairs=before)
+    assert (result.cost_usd, result.total_cost_usd) == (Decimal("0.5"), Decimal("3.5"))
+
+
+def test_tool_calls_and_reasoning_are_told_and_go_on_as_a_message() -> None:
+    """What a tool loop needs: the calls, and the message that the next request repeats."""
+    calls = [{"id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"canary": 1}'}}]
+    said = Result(job(answer({"content": None, "reasoning": "hm", "tool_calls": calls}, "tool_calls")))
+    assert said.tool_calls == [ToolCall("call_1", "f", '{"canary": 1}')]
+    assert "canary" not in repr(said.tool_calls)
+    assert said.reasoning == "hm"
+    assert said.message == {"role": "assistant", "tool_calls": calls}
+    plain = Result(job(answer({"content": "x", "executed_tools": []})))
+    assert (plain.tool_calls, plain.reasoning, plain.message) == ([], "", {"role": "assistant", "content": "x"})
+    assert Result(job({})).message == {"role": "assistant", "content": ""}
+    for odd in ("odd", [3], [{"function": "odd"}]):
+        assert Result(job(answer({"tool_calls": odd}))).tool_calls == []
+
+
 def test_sources_come_from_searches_and_citations_each_once() -> None:
     """Pages are named in the order of the tools, then of the citations, and not twice."""
     page = {"title": "One", "url": "https://one.example", "content": "c", "score": 0.9}
@@ -133,6 +166,13 @@ def test_an_answer_without_sources_has_none(message: dict[str, Any]) -> None:
         ("use ```inline``` marks", "use ```inline``` marks"),
         ("```python\n```", ""),
         ("", ""),
+        ("```python\r\nx = 1\r\n```\r\n", "x = 1"),
+        ("Run:\n```bash\npip install x\n```\nthen\n```python\nimport x\n```", "pip install x\n\nimport x"),
+        ('```python\ns = """\n~~~\n```` no\n"""\n```', 's = """\n~~~\n```` no\n"""'),
+        ("~~~python\nx = `1`\n```\n~~~", "x = `1`\n```"),
+        ("```python\nx = 1\n`````\nafter", "x = 1"),
+        ("1. Do:\n\n   ```py\n   if x:\n       y()\n   ```", "if x:\n    y()"),
+        ("> quoted ```\nno fence", "> quoted ```\nno fence"),
     ],
 )
 def test_code_is_what_stands_in_the_fence(text: str, code: str) -> None:

@@ -22,7 +22,7 @@ from vessel.routing.fallback import (
     Situation,
     decide,
 )
-from vessel.upstream.outcome import TRANSIENT, Failure, Reason, Success, Usage
+from vessel.upstream.outcome import NEVER, TRANSIENT, Failure, Reason, Success, Usage
 from vessel.wire import JobState, Policy, Priority
 
 HOPS = (Hop("first", "power"), Hop("second", "balanced"), Hop("third", "ultra_fast"))
@@ -268,6 +268,17 @@ def test_what_is_held_waits_as_long_as_the_gate_says(reason: Reason) -> None:
     told = decided(reason, 3_600, policy={"on_outage": "fail"}, hop=2)
     assert isinstance(told, Fail)
     assert "on_outage" in told.message
+
+
+def test_what_never_fits_a_cap_goes_down_the_chain_and_fails_at_its_end() -> None:
+    """A cheaper model may fit; no wait would help, so nothing waits, blocked or not and whatever the job asks for."""
+    never = failed(Reason.OVER_BUDGET, detail=NEVER)
+    blocked = {"first": 60_000, "second": 60_000}
+    assert decide(situation(wait_ms=blocked), never) == Reroute(1, "over_budget")
+    assert decide(situation(unavailable=frozenset({"second"})), never) == Reroute(2, "over_budget")
+    told = decide(situation(hop=2, wait_ms=blocked), never)
+    assert isinstance(told, Fail)
+    assert (told.state, told.reason) == (JobState.FAILED, "over_budget")
 
 
 @pytest.mark.parametrize("reason", [Reason.OVER_CAPACITY, Reason.CONNECT_FAILED])

@@ -15,7 +15,8 @@ from vessel.jobs.record import NewJob, new_job_id, read_attempts, read_job
 from vessel.jobs.steps import NO_ATTEMPT, Feed, Final, Held, Start, Wait
 from vessel.jobs.store import LIGHT_FIELDS, JobStore
 from vessel.jobs.tokens import Batch, stream
-from vessel.keyspace.names import TTL_CLASSES, Keys, family, job_keys
+from vessel.keyspace.lives import TTL_CLASSES, family
+from vessel.keyspace.names import Keys, job_keys
 from vessel.wire import TERMINAL, JobState, Priority
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ ELSEWHERE = {
     "vessel/upstream/outcome.py": "a reason of a failure",
     "vessel/execute/job.py": "the reason of an end",
     "vessel/usage/rows.py": "how a call ended",
+    "vessel/usage/sums.py": "how a call ended",
     "vessel/watch/__init__.py": "the name of a function",
     "vessel/batches/model.py": "the statuses of a batch, which are OpenAI's",
     "vessel/batches/files.py": "the status of a batch",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,30 @@ def test_fields_that_hold_text_are_masked(capsys: pytest.CaptureFixture[str], fi
     configure_logs("json")
     get_logger("x").warning("job.odd", **{field: CANARY})
     assert CANARY not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_canaries_are_masked_however_deep_they_lie(capsys: pytest.CaptureFixture[str], log_format: str) -> None:
+    """Lists, mappings, bytes-like keys and exceptions as values are no way around the redaction."""
+    configure_logs(log_format)  # type: ignore[arg-type]  # parametrized over its two values
+    deep = {"headers": [{"authorization": f"Bearer {CANARY}"}], "request": {"messages": [CANARY], "n": 3}}
+    get_logger("x").warning(
+        "job.odd", told=deep, error=ValueError(CANARY), url=f"redis://:{CANARY}@h", key_of={"api_key": CANARY}
+    )
+    logging.getLogger("y").warning("odd: %s", f"gsk_{CANARY}")
+    shown = capsys.readouterr().err
+    assert CANARY not in shown
+    assert "ValueError" in shown
+
+
+def test_bound_ids_are_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also in lines of other libraries, which know nothing of them."""
+    configure_logs("json")
+    with structlog.contextvars.bound_contextvars(job_id="job_1", request_id="req_2"):
+        get_logger("x").info("a")
+        logging.getLogger("y").info("b")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["job_id"], line["request_id"]) for line in lines] == [("job_1", "req_2")] * 2
 
 
 @pytest.mark.parametrize(

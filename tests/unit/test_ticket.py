@@ -16,7 +16,7 @@ from vessel.dispatch.queues import key_prefix, queue_for, queues_of, tiers_of
 from vessel.dispatch.ticket import TASK_NAME, parse, render, template
 from vessel.wire import Priority
 
-MARKS = {"@QUEUE@", "@TAG@", "@TASK@", "@ARGS@", "@REPR@"}
+MARKS = {"@QUEUE@", "@TAG@", "@TASK@", "@ARGS@", "@REPR@", "@RETRIES@"}
 PAIRS = st.lists(st.tuples(st.text(max_size=40), st.integers(min_value=0, max_value=10**9)), max_size=32)
 
 
@@ -39,8 +39,8 @@ def test_a_value_that_looks_like_a_mark_is_not_filled_in() -> None:
 
 
 def test_the_template_is_json_whose_marks_are_all_known() -> None:
-    """Every mark stands inside a JSON string, so Lua may replace it without parsing."""
-    message = json.loads(template())
+    """Every mark stands inside a JSON string, or for a number, so Lua may replace it without parsing."""
+    message = json.loads(template().replace("@RETRIES@", "0"))
     assert message["headers"]["task"] == TASK_NAME
     assert set(re.findall("@[A-Z]+@", template())) == MARKS
     assert json.loads(message["body"].replace("@ARGS@", "[]")) == [
@@ -55,6 +55,7 @@ def test_the_template_filled_as_the_scripts_do_gives_the_same_envelope() -> None
     filled = template()
     marks = {
         "@QUEUE@": "power",
+        "@RETRIES@": "0",
         "@TAG@": "job_1:3:17",
         "@TASK@": "job_1:3",
         "@ARGS@": '[[\\"job_1\\",3]]',

@@ -13,7 +13,7 @@ import pytest
 from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.script import word
 from vessel.usage import log as usage_log
-from vessel.usage.log import UsageLog, render
+from vessel.usage.log import DAY_MS, Rotation, UsageLog, render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -132,7 +132,6 @@ async def test_a_second_writer_waits_its_turn(runner: AsyncRunner, log: UsageLog
     with log.path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert not await log.follow(runner)
-        assert not await log.rebuild(runner)
         assert len(lines(log)) == 1
     await log.follow(runner)
     assert len(lines(log)) == 2
@@ -163,28 +162,115 @@ async def test_a_writer_that_opened_the_old_file_writes_nothing(
     assert len(lines(log)) == 2
 
 
-async def test_a_rebuilt_log_has_the_same_bytes(runner: AsyncRunner, log: UsageLog) -> None:
-    """Redis decides, and it decides the same again; the lines of another program stay before ours."""
+async def test_what_redis_gives_again_has_the_same_bytes(runner: AsyncRunner, log: UsageLog) -> None:
+    """Redis decides, and it decides the same again: each entry has one line that never changes."""
     for number in range(5):
         await book(runner, f"job_{number}/1", "unknown" if number % 2 else "succeeded")
         await log.follow(runner)
-    before = log.path.read_bytes()
-    first, *_, last = before.splitlines(keepends=True)
-    log.path.write_bytes(SEEDS_LINE.encode() + last + first + b'{"entry":"half a li')
-    assert await log.rebuild(runner)
-    assert log.path.read_bytes() == SEEDS_LINE.encode() + before
-    assert log.path.stat().st_mode & 0o777 == 0o600
-    assert [p.name for p in log.path.parent.iterdir()] == [log.path.name]
-
-
-async def test_a_rebuild_after_a_crashed_one_starts_over(runner: AsyncRunner, log: UsageLog) -> None:
-    """What a killed rebuild left behind is overwritten."""
-    await book(runner, "job_1/1")
+    again = b"".join(render(*entry) for entry in await runner.run(usage_log.entries(LEDGER, "")))
+    assert again == log.path.read_bytes()
+    log.path.unlink()
     await log.follow(runner)
-    before = log.path.read_bytes()
-    log.path.with_name(f"{log.path.name}.rebuild").write_bytes(b"half a line" * 100)
-    assert await log.rebuild(runner)
-    assert log.path.read_bytes() == before
+    assert again == log.path.read_bytes()
+
+
+async def followed(log: UsageLog, runner: AsyncRunner) -> None:
+    """Follow until nothing more comes."""
+    while await log.follow(runner):
+        pass
+
+
+def archived(log: UsageLog) -> list[str]:
+    """Read the jobs of all lines, those of full files first."""
+    data = b"".join(path.read_bytes() for path in [*log.archives(), log.path])
+    return [json.loads(line)["job_id"] for line in data.splitlines()]
+
+
+@pytest.mark.parametrize("max_bytes", [1, 300, 400, 10_000])
+async def test_a_full_file_is_put_aside(runner: AsyncRunner, log: UsageLog, max_bytes: int) -> None:
+    """Whatever the size, each entry is in one file once, no file but that of a single line is larger, order stays."""
+    log.rotation = Rotation(max_bytes)
+    names = [f"job_{number}/1" for number in range(7)]
+    for name in names[:4]:
+        await book(runner, name)
+    await followed(log, runner)
+    for name in names[4:]:
+        await book(runner, name)
+        await followed(log, runner)
+        await followed(UsageLog(log.path, LEDGER, log.rotation), runner)
+    assert archived(log) == names
+    sizes = [(path.stat().st_size, path.read_bytes().count(b"\n")) for path in log.archives()]
+    assert all(size <= max_bytes or count == 1 for size, count in sizes)
+    assert bool(sizes) == (max_bytes < 10_000)
+
+
+async def test_a_crash_between_two_files_doubles_nothing(runner: AsyncRunner, log: UsageLog) -> None:
+    """The new file was not there yet, or was empty: the full one says where to go on."""
+    log.rotation = Rotation(max_bytes=1)
+    await book(runner, "job_0/1")
+    await book(runner, "job_1/1")
+    assert await log.follow(runner)
+    assert not log.path.exists()
+    log.path.touch()
+    await followed(log, runner)
+    assert archived(log) == ["job_0/1", "job_1/1"]
+
+
+async def test_full_files_may_be_taken_away(runner: AsyncRunner, log: UsageLog) -> None:
+    """The log itself holds the cursor: what was moved to an archive is not written again."""
+    log.rotation = Rotation(max_bytes=1)
+    for number in range(3):
+        await book(runner, f"job_{number}/1")
+    await followed(log, runner)
+    for path in log.archives():
+        path.unlink()
+    await book(runner, "job_3/1")
+    await followed(log, runner)
+    (aside,) = log.archives()
+    assert archived(log) == ["job_2/1", "job_3/1"]
+    assert aside.read_bytes().count(b"\n") == 1
+
+
+async def test_a_new_day_begins_a_new_file(runner: AsyncRunner, log: UsageLog) -> None:
+    """Days are those of UTC; the file is named by its last line."""
+    client: Any = runner.client
+    row = {"call": "x", "outcome": "succeeded", "row": '{"job_id":"x"}'}
+    for at in (DAY_MS - 2, DAY_MS - 1, DAY_MS, DAY_MS + 5):
+        await client.xadd(LEDGER, row, id=f"{at}-0")
+    log.rotation = Rotation(daily=True)
+    await followed(log, runner)
+    (full,) = log.archives()
+    assert full.name == "usage_log.19700101T235959999-0000.jsonl"
+    assert (full.read_bytes().count(b"\n"), len(lines(log))) == (2, 2)
+
+
+async def test_an_amended_entry_goes_from_a_full_file(runner: AsyncRunner, log: UsageLog) -> None:
+    """The guess lay in a file that was put aside: its line goes, the others stay byte for byte."""
+    log.rotation = Rotation(max_bytes=1)
+    await book(runner, "job_0/1")
+    guess = await book(runner, "job_1/1", "unknown")
+    await book(runner, "job_2/1")
+    await followed(log, runner)
+    first = log.archives()[0].read_bytes()
+    await runner.client.xdel(LEDGER, guess)
+    await book(runner, "job_1/1", "orphaned", amends=guess)
+    await followed(log, runner)
+    assert archived(log) == ["job_0/1", "job_2/1", "job_1/1"]
+    assert log.archives()[0].read_bytes() == first
+
+
+async def test_written_tells_what_is_safe(runner: AsyncRunner, log: UsageLog) -> None:
+    """Nothing while another writer is at it; else the last entry, also where it was written before."""
+    entry = await book(runner, "job_0/1")
+    await log.follow(runner)
+    assert log.written == entry
+    other = UsageLog(log.path, LEDGER)
+    await other.follow(runner)
+    assert other.written == entry
+    with log.path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        await other.follow(runner)
+    assert other.written == ""
 
 
 async def test_an_amended_entry_replaces_its_line(runner: AsyncRunner, log: UsageLog) -> None:
@@ -196,7 +282,7 @@ async def test_an_amended_entry_replaces_its_line(runner: AsyncRunner, log: Usag
     first, _, third = log.path.read_bytes().splitlines()
     await runner.client.xdel(LEDGER, guess)
     await book(runner, "job_1/1", "orphaned", amends=guess)
-    await log.follow(runner)
+    await followed(log, runner)
     assert log.path.read_bytes().splitlines()[:2] == [first, third]
     assert [(line["job_id"], line["outcome"]) for line in lines(log)][2] == ("job_1/1", "orphaned")
     before = log.path.read_bytes()

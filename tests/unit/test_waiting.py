@@ -40,6 +40,14 @@ def why(view: GateView, place: Place = BACKLOG, **more: Any) -> Waiting:
     return found
 
 
+def test_a_line_may_wait_for_its_batchs_cap() -> None:
+    """Other lines have reserved the rest; no cap of a day or month holds it."""
+    line = job(JobState.PARKED, batch="batch_1", reason="over_budget", waits_for_gate=True)
+    found = explain(line, FULL, CHARGE, BACKLOG)
+    assert found is not None
+    assert (found.why, "batch_1" in found.detail) == (Why.BUDGET, True)
+
+
 @pytest.mark.parametrize("state", sorted(TERMINAL))
 def test_an_ended_job_waits_for_nothing(state: JobState) -> None:
     """Whatever the gate says."""

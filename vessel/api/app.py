@@ -15,9 +15,12 @@ from vessel.api import chat, faults, health, jobs, models, steering, usage
 from vessel.api.auth import Gatekeeper, Tenant
 from vessel.api.guard import Guard
 from vessel.api.keys import KeyFile
+from vessel.api.mcp import McpFace, mount
 from vessel.api.metrics import Measured, Measuring
 from vessel.api.schemas import SCHEMAS
 from vessel.api.session import open_session
+from vessel.api.tracing import Tracing
+from vessel.observe.tracing import begin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,6 +41,8 @@ ABOUT = (
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; connections are opened when it starts. It raises NoRedis and SettingsError then."""
+    begin(settings, "vessel-api")
+    mcp = McpFace(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -48,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             yield
         finally:
+            await mcp.stop()
             await session.close()
 
     app = FastAPI(
@@ -62,12 +68,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.measured = Measured()
     app.add_middleware(Measuring, measured=app.state.measured)
+    app.add_middleware(Tracing)
     app.add_middleware(Guard, settings=settings)
     faults.install(app)
     for prefix in PREFIXES:
         for router in _routers():
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
     app.include_router(health.router)
+    mount(app, mcp)
     _serve_openapi(app)
     return app
 

@@ -128,6 +128,15 @@ async def principal(request: Request, _shown: Annotated[Any, Security(_SCHEME)] 
     return who
 
 
+async def scraper(request: Request, _shown: Annotated[Any, Security(_SCHEME)] = None) -> bool:
+    """Identify whoever reads metrics; false where Redis is away and nobody can be: then no more than that is told."""
+    try:
+        await principal(request)
+    except Unreachable:
+        return False
+    return True
+
+
 async def tenant(who: Annotated[Principal, Depends(principal)]) -> str:
     """Return whose jobs, files and batches the request may see."""
     return who.tenant
@@ -155,5 +164,6 @@ def _keeper(request: Request) -> Gatekeeper:
 
 
 Tenant = Annotated[str, Depends(tenant)]
+Scraper = Annotated[bool, Depends(scraper)]
 Admin = Annotated[Principal, Depends(admin)]
 SeenBy = Annotated[Principal | None, Depends(seen_by)]

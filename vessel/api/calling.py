@@ -97,7 +97,10 @@ class Calling(Asking):
         """Wait for the end of what was begun, however long that takes."""
         if begun.prepared is None:
             return (yield from self.end_of(begun.id, replies, None))
-        return (yield from self._follow(replies, begun.prepared, None))
+        try:
+            return (yield from self._follow(replies, begun.prepared, None))
+        finally:
+            replies.forget(begun.id)
 
     def abandon(self, job_id: str, repeats: Repeats, mark: str) -> Steps[bool]:
         """Cancel a job that nobody waits for, unless somebody attached to it since the mark was taken."""

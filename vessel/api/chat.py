@@ -15,6 +15,7 @@ from vessel.api.calling import Begun, Repeats
 from vessel.api.faults import documented
 from vessel.api.session import Here
 from vessel.api.streams import streamed
+from vessel.errors import VesselError
 from vessel.observe.logs import get_logger
 from vessel.watch import succeeded
 from vessel.wire import Priority
@@ -63,7 +64,11 @@ async def create(
     begun = await here.run(calling.begin(ask, here.waiter, repeats, repeated=asked.repeated))
     if wants_stream:
         return await streamed(here, calling, begun, repeats, asked.body.value, last_event_id)
-    mark = await here.runner.run(repeats.seen(begun.id))
+    try:
+        mark = await here.runner.run(repeats.seen(begun.id))
+    except VesselError:
+        here.waiter.forget(begun.id)
+        raise
     keeps = ask.policy.get("idempotency_key") is not None
     job = await _unless_client_leaves(request, here, calling, begun)
     if job is None:

@@ -135,7 +135,7 @@ async def stream_response(
 ) -> AsyncGenerator[bytes]:
     """Yield the body of a streamed answer: chunks, comments while nothing comes, [DONE] or an error event.
 
-    `events` are `watch.tokens.follow_async`'s; closing this closes them, and with them a reader is gone.
+    `events` are `watch.readers`'; closing this closes them, and with them a reader is gone.
     """
     chunks = Chunks(include_usage=include_usage, begun=begun)
     try:

@@ -12,9 +12,9 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from vessel.api import examples
-from vessel.api.auth import SeenBy, Tenant
+from vessel.api.auth import Scraper, SeenBy
 from vessel.api.faults import documented
-from vessel.api.metrics import Measured, rendered
+from vessel.api.metrics import Measured, exposition, only_away
 from vessel.api.session import Here
 from vessel.client import documents
 from vessel.client.gates import GateInfo, MaintenanceInfo, limits, maintained
@@ -145,10 +145,10 @@ async def ready(here: Here) -> JSONResponse:
     responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {"schema": {"type":
                "string"}, "example": EXPOSED}}}, **documented()},
 )  # fmt: skip
-async def metrics(request: Request, here: Here, tenant: Tenant) -> Response:
+async def metrics(request: Request, here: Here, known: Scraper) -> Response:
     """Give the vessel's gauges, read from Redis, and this process' request counters."""
-    del tenant
+    if not known:
+        return Response(only_away(), headers={"content-type": CONTENT_TYPE_LATEST})
     seen = await _look(request, here)
     measured: Measured = request.app.state.measured
-    return Response(rendered(measured, seen.tiers, seen.gates, seen.info, up=seen.redis),
-                    headers={"content-type": CONTENT_TYPE_LATEST})  # fmt: skip
+    return Response(await exposition(measured, seen, here), headers={"content-type": CONTENT_TYPE_LATEST})

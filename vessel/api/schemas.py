@@ -68,11 +68,14 @@ _SUM = _object(
     group=_maybe(_TEXT),
     calls=_COUNT,
     unknown=_COUNT,
+    orphaned=_COUNT,
+    failed=_COUNT,
     estimated=_COUNT,
     input_tokens=_COUNT,
     cached_tokens=_COUNT,
     output_tokens=_COUNT,
     cost_usd=_NUMBER,
+    unknown_cost_usd=_NUMBER,
 )
 SCHEMAS: dict[str, Any] = _FOUND | {
     "ChatRequest": _CHAT,
@@ -114,10 +117,12 @@ SCHEMAS: dict[str, Any] = _FOUND | {
     ),
     "Sum": _SUM,
     "Usage": _object(
-        ["object", "since", "until", "by", "data", "total"],
+        ["object", "since", "until", "timezone", "by", "data", "total", "saving"],
         object={"const": "usage"},
         since=_maybe(_TEXT),
         until=_maybe(_TEXT),
+        timezone={"const": "UTC"},
+        saving=_maybe({"type": "object"}),
         by=_TEXT,
         data={"type": "array", "items": {"$ref": "#/components/schemas/Sum"}},
         total={"$ref": "#/components/schemas/Sum"},

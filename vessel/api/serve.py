@@ -20,11 +20,13 @@ from vessel.api.tls import check_tls
 from vessel.errors import SettingsError, Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.names import Keys
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 from vessel.submit import redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from fastapi import FastAPI
 
     from vessel.settings import Settings
 
@@ -87,15 +89,21 @@ def check(settings: Settings) -> None:
     )
 
 
-def serve(settings: Settings, started: Callable[[str], None]) -> signal.Signals:
+def serve(
+    settings: Settings,
+    started: Callable[[str], None],
+    make: Callable[[Settings], FastAPI] = create_app,
+    setting: str = "VESSEL_API_PORT",
+) -> signal.Signals:
     """Serve until SIGTERM or SIGINT and return which it was; `started` is told the address once it listens.
 
-    Raises what `check` does, and Unreachable when the address is taken.
+    `make` makes what is served, `setting` names where its port is set. Raises what `check` does, and Unreachable when
+    the address is taken.
     """
     check(settings)
     _raise_open_files()
-    with contextlib.closing(_listen(settings.api_host, settings.api_port)) as listening:
-        app = create_app(settings)
+    with contextlib.closing(_listen(settings.api_host, settings.api_port, setting)) as listening:
+        app = make(settings)
         secure = settings.api_tls_cert is not None
         config = uvicorn.Config(
             app,
@@ -127,7 +135,7 @@ def _raise_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, setting: str) -> socket.socket:
     listening: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -139,6 +147,6 @@ def _listen(host: str, port: int) -> socket.socket:
         if listening is not None:
             listening.close()
         why = error.strerror or type(error).__name__
-        text = f"The API cannot listen on {host}:{port}: {why}. Choose another VESSEL_API_PORT or --port."
+        text = f"Vessel cannot listen on {host}:{port}: {why}. Choose another {setting} or --port."
         raise Unreachable(text) from None
     return listening

@@ -13,7 +13,6 @@ from vessel.api.calling import Calling
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.submit import Door, redis_url
-from vessel.watch import BLOCK_MS
 from vessel.watch.loops import AsyncWaiter
 
 if TYPE_CHECKING:
@@ -53,17 +52,9 @@ class Session:
         return await drive_async(steps, self._perform)
 
     async def iterate(self, flow: Flow[T]) -> AsyncIterator[T]:
-        """Yield what a verb emits; a blocking read has a connection of its own."""
-        listener = AsyncRunner(connect_async(self.url, blocking_s=BLOCK_MS / 1000))
-
-        async def perform(effect: Effect) -> Any:
-            return await (listener.run(effect.call) if isinstance(effect, Listen) else self._perform(effect))
-
-        try:
-            async for value in iterate_async(flow, perform):
-                yield value
-        finally:
-            await listener.close()
+        """Yield what a verb emits."""
+        async for value in iterate_async(flow, self._perform):
+            yield value
 
     def later(self, work: Any) -> None:
         """Do something that no request waits for."""
@@ -83,8 +74,8 @@ class Session:
         match effect:
             case Run(calls):
                 return await self.runner.run_all(calls)
-            case Listen(call):
-                return await self.runner.run(call)
+            case Listen(after, block_ms):
+                return await self.waiter.listen(after, block_ms=block_ms)
             case Await(job_id, timeout_s):
                 return await self.waiter.wait(job_id, timeout_s)
             case _ as never:
@@ -104,4 +95,9 @@ def session_of(request: Request) -> Session:
     return found
 
 
-Here = Annotated[Session, Depends(session_of)]
+async def _session(request: Request) -> Session:
+    """Return the app's session; a plain function would be given a thread."""
+    return session_of(request)
+
+
+Here = Annotated[Session, Depends(_session)]

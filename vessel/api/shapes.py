@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from vessel.batches.model import BatchStatus
 
@@ -157,12 +157,29 @@ class BatchList(BaseModel):
     paging: Paging
 
 
-class BatchPolicy(BaseModel):
-    """What Vessel is to do for a batch."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    webhook: str | None = Field(None, max_length=2048, description="Told when the batch has ended; docs/webhooks.md.")
+_BATCH_POLICY = {
+    "description": "What Vessel does beside what OpenAI's API knows.",
+    "anyOf": [
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "webhook": {
+                    "type": ["string", "null"],
+                    "maxLength": 2048,
+                    "description": "Told when the batch has ended; docs/webhooks.md.",
+                },
+                "max_cost_usd": {
+                    "type": ["number", "null"],
+                    "minimum": 1e-9,
+                    "maximum": 1e6,
+                    "description": "All lines together cost at most so much; a line that does not fit fails.",
+                },
+            },
+        },
+        {"type": "null"},
+    ],
+}
 
 
 class BatchRequest(BaseModel):
@@ -177,7 +194,7 @@ class BatchRequest(BaseModel):
     endpoint: Literal["/v1/chat/completions", "/openai/v1/chat/completions"]
     completion_window: str = Field(pattern=r"^[0-9]+[hd]$", description="From 24h to 7d.")
     metadata: dict[str, str] | None = Field(None, description="At most 16 pairs.")
-    vessel: BatchPolicy | None = Field(None, description="What Vessel does beside what OpenAI's API knows.")
+    vessel: Annotated[dict[str, Any] | None, WithJsonSchema(_BATCH_POLICY)] = None
 
 
 _TEXTS = {

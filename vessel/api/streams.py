@@ -12,7 +12,7 @@ from vessel.api.chunks import HEADERS, MEDIA_TYPE, after_first, stream_response,
 from vessel.client.asking import LOOK_S
 from vessel.errors import VesselError
 from vessel.keyspace.script import command
-from vessel.watch.tokens import BEGINNING, check_after, follow_async
+from vessel.watch.tokens import BEGINNING, check_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -29,10 +29,10 @@ async def streamed(
     here: Session, calling: Calling, begun: Begun, repeats: Repeats, body: Mapping[str, Any], after: str | None
 ) -> StreamingResponse:
     """Answer with the job's tokens. Raises JobFailed and its kin for an end that comes before the first of them."""
-    here.waiter.forget(begun.id)  # its end is heard on the stream
     start = BEGINNING if after is None else check_after(after)
-    events = follow_async(here.url, here.door.store, here.runner, begun.id, after=start, tenant=calling.tenant)
-    if begun.prepared is not None:
+    own = begun.prepared is not None
+    events = here.waiter.readers.follow(begun.id, after=start, tenant=calling.tenant, joined=True, own=own)
+    if own:
         here.later(_look_after(here, calling, begun.id))
     events = await after_first(events, PATIENCE_S)
     headers = await _headers(here, begun.id)

@@ -7,11 +7,12 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import InvalidRequest, VesselError
+from vessel.usage.budgets import cap_nano
 from vessel.wire import JobState, parse_duration_s
 
 if TYPE_CHECKING:
@@ -171,6 +172,20 @@ def checked_metadata(given: object) -> dict[str, str]:
     return dict(given) if isinstance(given, dict) else {}
 
 
+def checked_cap(given: object) -> int:
+    """Check a batch's spend cap in USD, a number or text; returns nano-USD, 0 for None. Raises InvalidRequest."""
+    if given is None:
+        return 0
+    rest = "Nothing was accepted. Write USD such as 5 or 0.50."
+    if isinstance(given, bool) or not isinstance(given, (str, int, float, Decimal)):
+        raise InvalidRequest(f"max_cost_usd: it must be an amount. {rest}", param="max_cost_usd")
+    try:
+        usd = Decimal(str(given).strip().removeprefix("$"))
+    except InvalidOperation:
+        raise InvalidRequest(f"max_cost_usd: it is no amount. {rest}", param="max_cost_usd") from None
+    return cap_nano("max_cost_usd", usd, rest)
+
+
 def _text(record: Mapping[str, bytes], name: str) -> str:
     return record.get(name, b"").decode()
 
@@ -259,6 +274,14 @@ class Batch:
     webhook: str = ""
     delivery: dict[str, Any] | None = None
     """What became of its webhook, once it is due and where that was read as well."""
+    cap_nano: int = 0
+    """What its lines may cost together, in nano-USD, and what of it is spent or reserved; 0 where it has no cap."""
+    spent_nano: int = 0
+
+    @property
+    def max_cost_usd(self) -> Decimal | None:
+        """Return its spend cap."""
+        return Decimal(self.cap_nano).scaleb(NANO).normalize() if self.cap_nano else None
 
     @property
     def ended(self) -> bool:
@@ -318,6 +341,8 @@ class Batch:
                 "counts": {str(s): self.counts.get(s, 0) for s in _COUNTED},
                 "cost_usd": float(self.cost_usd),
                 "webhook": self.delivery,
+                "max_cost_usd": float(self.max_cost_usd) if self.max_cost_usd is not None else None,
+                "charged_or_reserved_usd": float(Decimal(self.spent_nano).scaleb(NANO)) if self.cap_nano else None,
             },
         }
 
@@ -325,6 +350,7 @@ class Batch:
 _COUNTED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 PICO = -12
+NANO = -9
 
 
 def read_batch(record: Mapping[str, bytes]) -> Batch | None:
@@ -354,4 +380,6 @@ def read_batch(record: Mapping[str, bytes]) -> Batch | None:
         model=_text(record, "model"),
         owned_until=_int(record, "owned_until"),
         webhook=_text(record, "webhook"),
+        cap_nano=_int(record, "cap_nano"),
+        spent_nano=_int(record, "spent_nano"),
     )

@@ -50,11 +50,14 @@ class NewBatch:
     groups: tuple[int, ...] = ()
     model: str = ""
     webhook: str = ""
+    cap_nano: int = 0
+    """What its lines may cost together, 0 where it has no cap."""
 
     @property
     def hash(self) -> str:
         """Hash what makes two requests the same; as with jobs, where its end is told does not count."""
-        given = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        given: list[object] = [self.file.id, self.endpoint, self.window_s, self.metadata]
+        given += [self.cap_nano] if self.cap_nano else []
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
@@ -110,6 +113,7 @@ class BatchStore:
         }
         record: list[Arg] = ["endpoint", new.endpoint, "window", new.window, "metadata", dump(new.metadata)]
         record += ["model", new.model, *(["webhook", new.webhook] if new.webhook else [])]
+        record += ["cap_nano", new.cap_nano] if new.cap_nano else []
         chunks = [self.keys.chunk(new.file.id, n) for n in range(new.file.chunks)]
 
         def parse(raw: Sequence[Any]) -> str:

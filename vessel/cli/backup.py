@@ -13,7 +13,8 @@ from vessel.cli.output import emit, say
 from vessel.errors import RedisRefused, VesselError
 from vessel.keyspace.changes import Changes
 from vessel.keyspace.connect import SyncRunner, connect
-from vessel.keyspace.names import Keys, family
+from vessel.keyspace.lives import family
+from vessel.keyspace.names import Keys
 from vessel.keyspace.release import release
 from vessel.keyspace.script import command, word
 from vessel.keyspace.server import info
@@ -56,6 +57,7 @@ class Copy:
         self.copied = 0
         self._at_once = 16
         self._last_entry: dict[bytes, str] = {}
+        self._first_entry: dict[bytes, bytes] = {}
 
     def run(self, changes: Changes) -> None:
         """Copy everything, then what has changed meanwhile, until a last pass while writes are held.
@@ -149,7 +151,13 @@ class Copy:
                 self._last_entry[name] = word(found[-1][0])
                 self.copied += len(found)
             if len(found) < ENTRIES_AT_ONCE:
-                return
+                break
+        first = self.runner.run(
+            command("XRANGE", name, "-", "+", "COUNT", 1, parse=lambda raw: raw[0][0] if raw else b"")
+        )
+        if first and self._first_entry.get(name, first) != first:
+            self.writer.add(Record(Kind.TRIM, name.removeprefix(self.prefix), 0, first))
+        self._first_entry[name] = first
 
 
 def backup(path: Path, *, force: bool, as_json: bool) -> int:

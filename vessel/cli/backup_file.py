@@ -47,6 +47,8 @@ class Kind(Enum):
     """It is not there any more."""
     ENTRIES = b"S"
     """Entries of a stream, to follow those before."""
+    TRIM = b"M"
+    """The first entry that a stream still has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, say
 from vessel.errors import RedisRefused, RedisUnreachable, VesselError
 from vessel.keyspace.connect import SyncRunner, connect
-from vessel.keyspace.names import family
+from vessel.keyspace.lives import family
 from vessel.keyspace.script import Call, command, word
 from vessel.settings import load_settings
 from vessel.submit import Door, redis_url
@@ -112,6 +112,8 @@ class Restore:
             self._queue(restore, len(record.payload))
         elif record.kind is Kind.GONE:
             self._queue(command("DEL", name, parse=int), 0)
+        elif record.kind is Kind.TRIM:
+            self._queue(command("XTRIM", name, "MINID", record.payload, parse=int), 0)
         else:
             parts = unpack(record.payload)
             for entry_id, packed in zip(parts[::2], parts[1::2], strict=True):

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections import deque
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +30,11 @@ RATE_OVER_S = 30.0
 
 
 def submit(
-    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, webhook: str | None, *, as_json: bool
+    file: Path, window: str, metadata: Sequence[str] | None, key: str | None, *, as_json: bool, **policy: str | None
 ) -> None:
-    """Submit a file and print the batch's id. Raises InvalidBatch with a report, InvalidRequest."""
+    """Submit a file and print the batch's id; `policy`: webhook, max_cost_usd. Raises InvalidBatch, InvalidRequest."""
     with GroqClient() as client:
-        more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, "webhook": webhook}
+        more: dict[str, Any] = {"metadata": _pairs(metadata), "idempotency_key": key, **policy}
         handle = client.submit_batch(_source(file), window=window, **more)
         found = handle.progress()
     if as_json:
@@ -85,6 +86,7 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "ended": ", ".join(f"{count:,} {state}" for state, count in found.counts.items() if count) or "none",
         "tokens": f"{found.usage[0]:,} + {found.usage[1]:,}",
         "cost": usd(found.cost_usd),
+        "cap": _cap(found),
         "file": found.file,
         "created": moment(found.created_at),
         "expires": moment(found.expires_at),
@@ -96,6 +98,12 @@ def show(batch_id: str, *, as_json: bool) -> None:
     for name, value in found.metadata.items():
         say(f"{'metadata':<9}{name}={value}")
     _say_report(found)
+
+
+def _cap(found: Batch) -> str:
+    if found.max_cost_usd is None:
+        return "none"
+    return f"{usd(Decimal(found.spent_nano).scaleb(-9).normalize())} of {usd(found.max_cost_usd)} charged or reserved"
 
 
 def _say_report(found: Batch) -> None:

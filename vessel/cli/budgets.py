@@ -11,6 +11,7 @@ from vessel.cli.output import emit, say, table
 from vessel.client import GroqClient
 from vessel.control import clear_budget, clock, set_budget
 from vessel.observe.moments import moment
+from vessel.usage.budgets import WARNED_AT
 
 if TYPE_CHECKING:
     from vessel.client import Budget
@@ -71,12 +72,13 @@ def _print(found: list[Budget], client: GroqClient, *, as_json: bool) -> None:
             _usd(cap.left),
             times.until(cap.ends, now),
             times.clock(one.since, now),
+            _note(cap, now),
         )
         for one in found
         for name, cap in (("day", one.day), ("month", one.month))
         if cap is not None
     ]
-    columns = ("WHOSE", "PER", "CAP USD", "SPENT", "LEFT", "BEGINS ANEW", "COUNTED SINCE")
+    columns = ("WHOSE", "PER", "CAP USD", "SPENT", "LEFT", "BEGINS ANEW", "COUNTED SINCE", "NOTE")
     table(columns, rows, right=("CAP USD", "SPENT", "LEFT"))
 
 
@@ -86,6 +88,7 @@ def _document(one: Budget) -> dict[str, Any]:
         "day": _cap(one.day),
         "month": _cap(one.month),
         "counted_since": moment(one.since),
+        "held": one.held,
     }
 
 
@@ -93,7 +96,18 @@ def _cap(cap: Cap | None) -> dict[str, Any] | None:
     if cap is None:
         return None
     amounts = {"cap_usd": cap.cap, "spent_usd": cap.spent, "left_usd": cap.left}
-    return {name: Decimal(nano).scaleb(-9) for name, nano in amounts.items()} | {"ends": moment(cap.ends)}
+    return {name: Decimal(nano).scaleb(-9) for name, nano in amounts.items()} | {
+        "ends": moment(cap.ends),
+        "warned_at": moment(cap.warned_at),
+        "full_at": moment(cap.full_at),
+    }
+
+
+def _note(cap: Cap, now: int) -> str:
+    """Say what was told of a cap in its day or month: that most of it is used, or that jobs wait for it."""
+    if cap.full_at:
+        return f"used up since {times.clock(cap.full_at, now)}: jobs wait, or fail as they ask"
+    return f"{WARNED_AT} % used at {times.clock(cap.warned_at, now)}" if cap.warned_at else "-"
 
 
 def _usd(nano: int) -> str:

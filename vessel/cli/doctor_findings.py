@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from vessel.cli import check_services as services
 from vessel.cli.check_steps import accepted
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

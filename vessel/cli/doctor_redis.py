@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.errors import RedisRefused
 from vessel.keyspace.server import configured, info, server_ms
-from vessel.settings import LOOPBACK
+from vessel.settings.values import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

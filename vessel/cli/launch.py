@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ _ROOT = "ignore:You're running the worker with superuser"
 """Celery warns root because of pickled messages; here only JSON is read."""
 _FOREIGN = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
 """Celery lets these go before the app's own broker."""
+_FLOWERS = "FLOWER_"
+"""Variables of Flower's own, which would open what Vessel's configuration closes."""
 _KEYS = ("GROQ_API_KEY", "GROQ_API_KEY_FILE")
 
 
@@ -44,6 +47,22 @@ def api_command() -> list[str]:
     return [sys.executable, "-P", "-m", "vessel.cli.main", "api"]
 
 
+def mcp_command() -> list[str]:
+    """Serve MCP over HTTP."""
+    return [sys.executable, "-P", "-m", "vessel.cli.main", "mcp", "--http"]
+
+
+def flower_command(*, control: bool = False) -> list[str]:
+    """Run Flower with the configuration that is shipped; address and login come from VESSEL_FLOWER_*."""
+    config = importlib.util.find_spec("workers.flowerconfig")
+    if config is None or config.origin is None:
+        raise RuntimeError("workers.flowerconfig is not installed")
+    return [
+        sys.executable, "-P", "-W", _ROOT, "-c", _CELERY, "--quiet", "-A", "workers.app", "flower",
+        f"--conf={config.origin}", f"--read-only={not control}",
+    ]  # fmt: skip
+
+
 def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", latency_scale: float = 1.0) -> list[str]:
     """Run the simulator; its address is written to a file once it listens."""
     return [
@@ -52,12 +71,17 @@ def simulator_command(url_file: Path, *, port: int = 0, world: str = "today", la
     ]  # fmt: skip
 
 
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave the upstream's keys out, for a process that calls no upstream."""
+    return {name: value for name, value in environment.items() if name not in (*_KEYS, "OPENAI_API_KEY")}
+
+
 def child_environment(
     redis_url: str, *, base: Mapping[str, str] | None = None, groq_url: str | None = None
 ) -> Mapping[str, str]:
     """Build a child's environment; with `groq_url` it talks to a simulator and never sees a real key."""
     given = os.environ if base is None else base
-    found = {name: value for name, value in given.items() if name not in _FOREIGN}
+    found = {name: value for name, value in given.items() if name not in _FOREIGN and not name.startswith(_FLOWERS)}
     if groq_url is not None:
         found = {name: value for name, value in found.items() if name not in _KEYS}
         found |= {"GROQ_BASE_URL": groq_url, "GROQ_API_KEY": SIMULATOR_KEY}

@@ -9,6 +9,7 @@ import typer
 from vessel import __version__
 from vessel.cli.commands import ask, hooks, look, operate, queue, steer
 from vessel.cli.commands import batch as batches
+from vessel.cli.commands import report as reporting
 from vessel.cli.commands import run as running
 from vessel.cli.faults import conclude, interruptible, wants_json
 from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
@@ -45,10 +46,19 @@ def vessel(
 
 
 for panel, members in {
-    "Run": (running.demo, running.up, running.worker, running.scheduler, running.api, running.simulate),
+    "Run": (
+        running.demo,
+        running.up,
+        running.worker,
+        running.scheduler,
+        running.api,
+        running.mcp,
+        running.flower,
+        running.simulate,
+    ),
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
-    "Look": (look.route, look.models, look.tiers, look.limits),
+    "Look": (look.route, look.models, look.tiers, look.limits, reporting.usage),
     "Operate": (operate.check, operate.doctor, operate.backup, operate.restore),
 }.items():
     for command in members:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 
@@ -16,6 +17,7 @@ def serve_rest(host: str | None, port: int | None, *, as_json: bool) -> int:
     """Serve until a signal. Raises SettingsError, NoRedis and Unreachable before anything is served."""
     settings = load_settings(api_host=host, api_port=port)
     configure_logs("json" if as_json else settings.log_format, settings.log_level)
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # it tells of every session, with its id, which opens it
 
     def started(url: str) -> None:
         if as_json:

@@ -7,7 +7,16 @@ import time
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
-from vessel.cli.launch import api_command, child_environment, scheduler_command, simulator_command, worker_command
+from vessel.cli.launch import (
+    api_command,
+    child_environment,
+    flower_command,
+    mcp_command,
+    scheduler_command,
+    simulator_command,
+    without_keys,
+    worker_command,
+)
 from vessel.errors import Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.script import command, word
@@ -95,6 +104,14 @@ class Stack:
     def start_api(self) -> None:
         """Start the REST face; it says itself where it listens."""
         self._start("api", api_command(), self.environment())
+
+    def start_mcp(self) -> None:
+        """Start the MCP face over HTTP; it says itself where it listens."""
+        self._start("mcp", mcp_command(), self.environment())
+
+    def start_flower(self) -> None:
+        """Start Flower, read-only; with the login that is set."""
+        self._start("flower", flower_command(), without_keys(self.environment()))
 
     def environment(self) -> Mapping[str, str]:
         """Build what workers and the scheduler see."""

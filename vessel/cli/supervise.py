@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.api.tls import check_tls
 from vessel.cli.faults import INTERRUPTED, BadUse
+from vessel.cli.flower import flower_url
 from vessel.cli.output import complain, emit, say
 from vessel.cli.pack import Pack
 from vessel.cli.preflight import check_redis, key_source, split_tiers
@@ -22,6 +23,7 @@ from vessel.cli.readiness import announce
 from vessel.cli.simulated import forget_simulator, write_simulator
 from vessel.cli.stack import Stack, default_groups
 from vessel.embedded import EmbeddedServer, remove_server_file, write_server_file
+from vessel.observe.logins import read_logins
 from vessel.registry import Registry, load_registry
 from vessel.settings import load_settings
 
@@ -89,7 +91,9 @@ class Teller:
             say(text)
 
 
-def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int | None, as_json: bool) -> int:
+def supervise(
+    *, simulated: bool, groups: Sequence[str] | None, concurrency: int | None, flower: bool, as_json: bool
+) -> int:
     """Run the stack until a signal. Raises SettingsError, NoKey, BadUse and Unreachable before anything is started."""
     settings = load_settings()
     check_tls(settings)
@@ -97,6 +101,8 @@ def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int
     chosen = _groups(groups, registry)
     if not simulated:
         key_source(settings)
+    if flower:
+        read_logins(settings.flower_auth_file)
     stopping, teller = Stopping(), Teller(as_json=as_json)
     with contextlib.ExitStack() as held:
         held.enter_context(stopping.signals())
@@ -107,7 +113,14 @@ def supervise(*, simulated: bool, groups: Sequence[str] | None, concurrency: int
         held.callback(forget_simulator, settings.data_dir, os.getpid())
         with contextlib.suppress(StopAsked):
             _bring_up(
-                stack, registry, chosen, concurrency or settings.concurrency, stopping, teller, simulated=simulated
+                stack,
+                registry,
+                chosen,
+                concurrency or settings.concurrency,
+                stopping,
+                teller,
+                simulated=simulated,
+                flower=flower,
             )
             while True:
                 stopping.check()
@@ -156,6 +169,7 @@ def _bring_up(
     teller: Teller,
     *,
     simulated: bool,
+    flower: bool,
 ) -> None:
     if simulated:
         stack.start_simulator()
@@ -166,6 +180,7 @@ def _bring_up(
     stack.start_workers(groups, slots=slots, token=token)
     stack.start_scheduler()
     stack.start_api()
+    stack.start_mcp()
     sys.stdout.flush()
 
     def look() -> None:
@@ -173,8 +188,16 @@ def _bring_up(
         _look_after(stack, stopping, teller)
 
     stack.await_workers(groups, token, look)
+    if flower:  # now that there are workers to ask
+        _start_flower(stack, teller)
     availability = stack.await_models(look)
     announce(stack, registry, availability, groups, as_json=teller.as_json)
+
+
+def _start_flower(stack: Stack, teller: Teller) -> None:
+    stack.start_flower()
+    url, login = flower_url(stack.settings), stack.settings.flower_auth_file is not None
+    teller.tell("flower", f"Flower: {url}", url=url, login=login)
 
 
 def _keep_alive(server: EmbeddedServer | None, teller: Teller) -> None:

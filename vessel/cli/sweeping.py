@@ -14,7 +14,9 @@ from vessel.errors import NoKey
 from vessel.execute.persist import Spool
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.maintain import Sweeper
+from vessel.observe.exporter import export
 from vessel.observe.logs import configure_logs
+from vessel.observe.metrics import Instruments, Source
 from vessel.settings import Settings, load_settings
 from vessel.submit import Door, redis_url
 from vessel.upstream.groq import GroqUpstream
@@ -47,6 +49,7 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         Door(settings), runner, worker=f"scheduler@{socket.gethostname()}:{os.getpid()}",
         spool=Spool(settings.data_dir / "spool"), upstream=upstream,
     )  # fmt: skip
+    _export(settings, sweeper)
     sweeping = asyncio.ensure_future(sweeper.run())
     try:
         return await asked
@@ -56,6 +59,13 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         if upstream is not None:
             await upstream.close()
         await runner.close()
+
+
+def _export(settings: Settings, sweeper: Sweeper) -> None:
+    told = Instruments(Source.WORKER, only={"vessel_spool_files", "vessel_usage_log_behind_seconds"})
+    told.gauge("vessel_spool_files").set_function(lambda: sum(1 for _ in sweeper.spool.waiting()))
+    told.gauge("vessel_usage_log_behind_seconds").set_function(sweeper.usage_log_behind_s)
+    export(settings, told.registry)
 
 
 def _settle(asked: asyncio.Future[signal.Signals], number: signal.Signals) -> None:

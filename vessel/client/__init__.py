@@ -14,11 +14,13 @@ from vessel.client.functions import analyze, generate_code, query, research
 from vessel.client.gates import GateInfo, MaintenanceInfo
 from vessel.client.handle import AsyncJobHandle, JobHandle
 from vessel.client.many import InvalidLine
-from vessel.client.result import CodeResult, Result, Source
+from vessel.client.result import CodeResult, Result, Source, ToolCall
 from vessel.client.streaming import AsyncTokenStream, TokenStream
+from vessel.client.structured import InvalidAnswer
 from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
 from vessel.client.sync import GroqClient
 from vessel.errors import (
+    ClientClosed,
     IdempotencyConflict,
     InvalidRequest,
     JobFailed,
@@ -52,6 +54,7 @@ __all__ = [
     "BatchResult",
     "BatchStatus",
     "Budget",
+    "ClientClosed",
     "CodeResult",
     "Estimate",
     "Fault",
@@ -59,6 +62,7 @@ __all__ = [
     "GroqClient",
     "GroqCompound",
     "IdempotencyConflict",
+    "InvalidAnswer",
     "InvalidBatch",
     "InvalidLine",
     "InvalidRequest",
@@ -79,6 +83,7 @@ __all__ = [
     "Source",
     "TierInfo",
     "TokenStream",
+    "ToolCall",
     "Unreachable",
     "VesselError",
     "WaitTimeout",

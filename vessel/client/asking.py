@@ -14,7 +14,7 @@ from vessel.client.looking import with_body
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
 from vessel.dispatch.queues import tiers_of
-from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, WaitTimeout
+from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, UnsupportedContent, WaitTimeout
 from vessel.watch import succeeded
 from vessel.watch.waiting import Why
 from vessel.wire import JobState, OnOutage
@@ -93,10 +93,13 @@ class Asking:
         accepted = yield from run(self.door.create(prepared))
         return replace(_asked(accepted), marked=bool(prepared.new.builtin_tools))
 
-    def answer(self, ask: Ask, replies: Replies, timeout_s: float | None) -> Steps[Job]:
-        """Make a job and wait for its result; an interrupt cancels it. Raises NoWorkers before anything is written."""
+    def answer(self, ask: Ask, replies: Replies, timeout_s: float | None, *, lasting: bool = False) -> Steps[Job]:
+        """Make a job and wait for its result; an interrupt cancels it. Raises NoWorkers before anything is written.
+
+        `lasting`: the job needs no worker yet and outlives an interrupt, as one that was submitted.
+        """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        prepared = yield from self._prepared(ask, replies.reply, waits=True)
+        prepared = yield from self._prepared(ask, replies.reply, waits=not lasting)
         job_id = prepared.new.id
         replies.register(job_id)
         try:
@@ -106,7 +109,7 @@ class Asking:
         except GeneratorExit:
             raise
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if not (lasting or isinstance(error, Exception)):
                 yield from self._cancel_quietly(job_id)
             raise
         finally:
@@ -123,7 +126,11 @@ class Asking:
             return job
         if job.reply == replies.reply:
             replies.register(job_id)  # only now: the tail of one that asks for ended or foreign jobs need not start
-            ended = yield from run(store.peek(job_id))
+            try:
+                ended = yield from run(store.peek(job_id))
+            except BaseException:
+                replies.forget(job_id)
+                raise
             if ended is None or ended.terminal:
                 replies.forget(job_id)
         return (yield from _wait(job_id, timeout_s, timeout_s))
@@ -140,8 +147,13 @@ class Asking:
 
     def prepare(self, ask: Ask, availability: Availability, alive: Mapping[str, int], reply: str) -> Prepared:
         """Check and route one request, and choose who carries it while its tier has no worker."""
-        prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant, reply=reply,
-                                     streaming=ask.streaming)  # fmt: skip
+        try:
+            prepared = self.door.prepare(ask.body, ask.policy, availability=availability, tenant=self.tenant,
+                                         reply=reply, streaming=ask.streaming)  # fmt: skip
+        except UnsupportedContent:
+            if ask.otherwise is None:
+                raise
+            return self.prepare(ask.otherwise, availability, alive, reply)
         return carried(prepared, alive)
 
     def _prepared(self, ask: Ask, reply: str, *, waits: bool) -> Steps[Prepared]:

@@ -18,6 +18,7 @@ from vessel.batches.model import (
     BatchStatus,
     FileNotFound,
     StoredFile,
+    checked_cap,
     checked_metadata,
     line_job_id,
     new_batch_id,
@@ -164,7 +165,7 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if not isinstance(endpoint, str) or endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint: only {ENDPOINT} is served. Nothing was accepted.", param="endpoint")
     seconds, metadata = window_s(asked.get("completion_window")), checked_metadata(asked.get("metadata"))
-    webhook = _webhook(door, asked.get("vessel"))
+    webhook, cap = _policy(door, asked.get("vessel"))
     try:
         file = yield from file_of(door, tenant, file_id)
     except FileNotFound:
@@ -172,24 +173,26 @@ def create_batch(door: Door, tenant: str, asked: Mapping[str, Any], once: Once) 
     if file.purpose != "batch":
         raise InvalidRequest("input_file_id: the file's purpose must be batch.", param="input_file_id")
     window = str(asked["completion_window"])
-    new = NewBatch(new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata, webhook=webhook)
+    new = NewBatch(
+        new_batch_id(), tenant, file, str(endpoint), window, seconds, metadata, webhook=webhook, cap_nano=cap
+    )
     batch_id: str = yield from run(door.batches.create(new, once))
     return (yield from batch_of(door, tenant, batch_id))
 
 
-def _webhook(door: Door, given: object) -> str:
-    """Read the `vessel` object of what makes a batch: it may hold a webhook. Raises InvalidRequest."""
+def _policy(door: Door, given: object) -> tuple[str, int]:
+    """Read the `vessel` object of what makes a batch: its webhook and its spend cap. Raises InvalidRequest."""
     if given is None:
-        return ""
+        return "", 0
     if not isinstance(given, dict):
         raise InvalidRequest("vessel: it must be an object. Nothing was accepted.", param="vessel")
-    if given.keys() - {"webhook"}:
+    if given.keys() - {"webhook", "max_cost_usd"}:
         raise InvalidRequest(
-            "vessel: of a batch it holds `webhook` only; the rest is said in each line's own `vessel`. Nothing was "
-            "accepted.",
+            "vessel: of a batch it holds `webhook` and `max_cost_usd` only; the rest is said in each line's own "
+            "`vessel`. Nothing was accepted.",
             param="vessel",
         )
-    return door.webhook(given.get("webhook"))
+    return door.webhook(given.get("webhook")), checked_cap(given.get("max_cost_usd"))
 
 
 def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.asking import Asked
@@ -12,19 +10,17 @@ from vessel.client.batch_handle import AsyncBatchHandle
 from vessel.client.batching import Document, raw_lines, results
 from vessel.client.handle import AsyncJobHandle
 from vessel.client.many import submit_many
-from vessel.client.result import CodeResult, Result
-from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
+from vessel.client.result import CodeResult, Result, T
+from vessel.client.schema import form_of
+from vessel.client.session_async import AsyncSession
 from vessel.client.streaming import HEARTBEAT_S, AsyncTokenStream
+from vessel.client.structured import asked, result_of, shaped
+from vessel.client.submitting import Given, submit_batch
 from vessel.client.submitting import estimate as estimate_batch
-from vessel.client.submitting import submit_batch
-from vessel.keyspace.connect import AsyncRunner, connect_async
-from vessel.submit import Door, redis_url
-from vessel.watch import BLOCK_MS, succeeded
-from vessel.watch.loops import AsyncWaiter
-from vessel.watch.tokens import follow_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from decimal import Decimal
 
     from vessel.batches.estimate import Estimate
     from vessel.batches.model import Batch
@@ -33,58 +29,47 @@ if TYPE_CHECKING:
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, SubmitOptions, WaitOptions
+    from vessel.client.schema import Form
     from vessel.client.submitting import Source
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
-    from vessel.settings import Settings
     from vessel.usage.budgets import Budget
     from vessel.watch.tokens import TokenEvent
     from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What an event loop opens once: connections and the tail that wakes its waiters."""
-
-    loop: asyncio.AbstractEventLoop
-    url: str
-    runner: AsyncRunner
-    waiter: AsyncWaiter
-
-
-class AsyncGroqClient:
+class AsyncGroqClient(AsyncSession):
     """GroqClient for coroutines; every method does and raises what its namesake there does.
 
     A cancelled `query` (or analyze, generate_code, research, execute) cancels its job.
     """
 
-    def __init__(
-        self,
-        redis_url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        tenant: str = "default",
-        timeout: float | None = None,
-        **overrides: object,
-    ) -> None:
-        """Take the arguments of GroqClient. Nothing is sent, and no loop need run yet."""
-        self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
-        self._session: _Session | None = None
-
     # --- asking and waiting
 
-    async def query(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
-        """Ask and wait for the answer."""
+    @overload
+    async def query(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    async def query(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    async def query(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
+        """Ask and wait for the answer; a cancelled task cancels the job."""
         timeout, rest = self._core.timeout_of(options)
-        return Result(await self._answer(core.query(prompt, rest), timeout))
+        return await self._asked(core.query(prompt, rest), response_model, timeout)
 
-    async def analyze(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+    @overload
+    async def analyze(
+        self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]
+    ) -> Result: ...
+    @overload
+    async def analyze(
+        self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]
+    ) -> Result[T]: ...
+    async def analyze(
+        self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]
+    ) -> Result[Any]:
         """Ask for a strategic analysis and wait."""
         timeout, rest = self._core.timeout_of(options)
-        return Result(await self._answer(core.analysis(prompt, rest), timeout))
+        return await self._asked(core.analysis(prompt, rest), response_model, timeout)
 
     async def generate_code(
         self, prompt: Prompt, language: str | None = None, **options: Unpack[WaitOptions]
@@ -125,10 +110,23 @@ class AsyncGroqClient:
 
     # --- asking without waiting
 
-    async def submit(self, prompt: Prompt, **options: Unpack[SubmitOptions]) -> AsyncJobHandle:
+    @overload
+    async def submit(
+        self, prompt: Prompt, *, response_model: None = None, **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle: ...
+    @overload
+    async def submit(
+        self, prompt: Prompt, *, response_model: type[T], **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle[T]: ...
+    async def submit(
+        self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[SubmitOptions]
+    ) -> AsyncJobHandle[Any]:
         """Enqueue and return at once."""
-        ask = core.enqueued(prompt, options)
-        return self._handle(await self._run(self._core.asking.submit(ask, self.waiter.reply)))
+        ask, form = core.enqueued(prompt, options), None
+        if response_model is not None:
+            form = form_of(response_model)
+            ask = shaped(ask, form)
+        return self._handle(await self._run(self._core.asking.submit(ask, self.waiter.reply)), form)
 
     async def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[AsyncJobHandle]:
         """Enqueue many, in chunks of 500."""
@@ -168,25 +166,38 @@ class AsyncGroqClient:
         """List jobs without payloads and attempts, newest first."""
         return await self._run(looking.jobs_of(self._core.asking, state, tier, since, limit))
 
-    async def result(self, job_id: str, timeout: float | None = None) -> Result:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+    @overload
+    async def result(self, job_id: str, timeout: float | None = None, *, response_model: None = None) -> Result: ...  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+    @overload
+    async def result(self, job_id: str, timeout: float | None = None, *, response_model: type[T]) -> Result[T]: ...  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+    async def result(
+        self,
+        job_id: str,
+        timeout: float | None = None,  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+        *,
+        response_model: Any = None,
+    ) -> Result[Any]:
         """Wait for a job's result."""
-        limit = self._core.timeout if timeout is None else timeout
-        return Result(succeeded(await self._run(self._core.asking.end_of(job_id, self.waiter, limit))))
+        return await self.result_by(job_id, None if response_model is None else form_of(response_model), timeout)
 
-    def stream_of(self, job: AsyncJobHandle | str, timeout: float | None = None) -> AsyncTokenStream:
+    def stream_of(self, job: AsyncJobHandle[Any] | str, timeout: float | None = None) -> AsyncTokenStream:
         """Iterate over the text of a job's answer, from its beginning; in one piece where it does not stream."""
         known = (job.id, job.tier, job.model) if isinstance(job, AsyncJobHandle) else (job, "", "")
 
         async def made() -> Asked:
             return Asked(*known, existing=True)
 
-        return self._stream(made, self._core.timeout if timeout is None else timeout)
+        return self._stream(made, self._core.waits_s(timeout))
 
-    def wait(self, ids: Iterable[str | AsyncJobHandle], timeout: float | None = None) -> AsyncIterator[Ended]:
+    def wait(
+        self, ids: str | AsyncJobHandle[Any] | Iterable[str | AsyncJobHandle[Any]], timeout: float | None = None
+    ) -> AsyncIterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end."""
-        limit = self._core.timeout if timeout is None else timeout
-        names = [job.id if isinstance(job, AsyncJobHandle) else job for job in ids]
-        return self._iterate(following.endings(self._core.asking, names, self.waiter.reply, limit))
+        limit = self._core.waits_s(timeout)
+        every = [ids] if isinstance(ids, (str, AsyncJobHandle)) else list(ids)
+        forms = {job.id: job.form for job in every if isinstance(job, AsyncJobHandle)}
+        names = [job.id if isinstance(job, AsyncJobHandle) else job for job in every]
+        return self._iterate(following.endings(self._core.asking, names, self.waiter, limit, forms))
 
     async def cancel(self, job_id: str) -> str:
         """Cancel: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""
@@ -206,16 +217,15 @@ class AsyncGroqClient:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         webhook: str | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> AsyncBatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
-        by line, IdempotencyConflict.
+        by line, IdempotencyConflict. `max_cost_usd` caps what all lines cost together; one that does not fit fails.
         """
-        more = {"key": idempotency_key, "webhook": webhook}
-        made, estimate = await self._run(
-            submit_batch(self._core.asking, lines, window=window, metadata=metadata, **more)
-        )
+        given = Given(window, metadata, idempotency_key, max_cost_usd, webhook)
+        made, estimate = await self._run(submit_batch(self._core.asking, lines, given))
         return AsyncBatchHandle(self, made.id, estimate)
 
     async def estimate_batch(self, lines: Source) -> Estimate:
@@ -272,86 +282,26 @@ class AsyncGroqClient:
 
     # --- inside
 
-    @property
-    def door(self) -> Door:
-        """The way in that this client uses."""
-        return self._core.door
+    async def result_by(self, job_id: str, form: Form | None, timeout: float | None) -> Result[Any]:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+        """Wait for a job's result and read it by a form, as its handle does."""
+        limit = self._core.waits_s(timeout)
+        return await self._run(result_of(self._core.asking, job_id, form, self.waiter, limit))
 
-    @property
-    def runner(self) -> AsyncRunner:
-        """The running loop's connections, opened when first needed. Raises NoRedis."""
-        return self._opened().runner
-
-    @property
-    def waiter(self) -> AsyncWaiter:
-        """What wakes the running loop's waiting calls. Raises NoRedis."""
-        return self._opened().waiter
-
-    async def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None and session.loop is asyncio.get_running_loop():
-            await session.waiter.close()
-            await session.runner.close()
-
-    async def __aenter__(self) -> Self:
-        """Use as a context."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close the connections."""
-        await self.close()
-
-    def _opened(self) -> _Session:
-        session, loop = self._session, asyncio.get_running_loop()
-        if session is None or session.loop is not loop:
-            url = redis_url(self._core.settings)
-            runner = AsyncRunner(connect_async(url))
-            session = _Session(loop, url, runner, AsyncWaiter(url, self.door.keys, self.door.store, runner))
-            self._session = session
-        return session
+    async def _asked(self, ask: Ask, wanted: Any, timeout: float | None) -> Result[Any]:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
+        return await self._run(asked(self._core.asking, ask, wanted, self.waiter, timeout))
 
     async def _answer(self, ask: Ask, timeout: float | None) -> Job:  # noqa: ASYNC109  the job goes on, unlike a cancelled task
         return await self._run(self._core.asking.answer(ask, self.waiter, timeout))
 
-    def _handle(self, asked: Asked) -> AsyncJobHandle:
-        return AsyncJobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing)
+    def _handle(self, asked: Asked, form: Form | None = None) -> AsyncJobHandle[Any]:
+        return AsyncJobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing, form=form)
 
     def _stream(self, make: Callable[[], Awaitable[Asked]], timeout: float | None) -> AsyncTokenStream:
         def follow(job_id: str) -> AsyncGenerator[TokenEvent]:
-            session = self._opened()
-            return follow_async(session.url, self.door.store, session.runner, job_id, tenant=self._core.tenant,
-                                heartbeat_s=HEARTBEAT_S)  # fmt: skip
+            return self.waiter.readers.follow(job_id, tenant=self._core.tenant, heartbeat_s=HEARTBEAT_S)
 
         asking = self._core.asking
         return AsyncTokenStream(make, follow, timeout, self.cancel, lambda job_id: self._run(asking.look_after(job_id)))
-
-    async def _run(self, steps: Steps[T]) -> T:
-        return await drive_async(steps, self._perform)
-
-    async def _iterate(self, flow: Flow[T]) -> AsyncIterator[T]:
-        # A blocking read would keep the shared connections from others, so an iteration has its own.
-        listener = AsyncRunner(connect_async(self._opened().url, blocking_s=BLOCK_MS / 1000))
-
-        async def perform(effect: Effect) -> Any:
-            return await (listener.run(effect.call) if isinstance(effect, Listen) else self._perform(effect))
-
-        try:
-            async for value in iterate_async(flow, perform):
-                yield value
-        finally:
-            await listener.close()
-
-    async def _perform(self, effect: Effect) -> Any:
-        match effect:
-            case Run(calls):
-                return await self.runner.run_all(calls)
-            case Listen(call):
-                return await self.runner.run(call)
-            case Await(job_id, timeout_s):
-                return await self.waiter.wait(job_id, timeout_s)
-            case _ as never:
-                assert_never(never)
 
 
 class AsyncLines:

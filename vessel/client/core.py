@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.asking import Asking
@@ -27,14 +28,24 @@ class Core:
             raise TypeError("give either `settings` or single values, not both")
         self.settings = settings or load_settings(redis_url=redis_url, **overrides)
         self.tenant, self.timeout = tenant, timeout
+        self.waits_s(None)
         self.door = Door(self.settings)
         self.asking = Asking(self.door, tenant)
 
     def timeout_of(self, options: Mapping[str, Any]) -> tuple[float | None, dict[str, Any]]:
         """Part the waiting time from what belongs to the request."""
         rest = dict(options)
-        given = rest.pop("timeout", None)
-        return (self.timeout if given is None else float(given)), rest
+        return self.waits_s(rest.pop("timeout", None)), rest
+
+    def waits_s(self, given: float | None) -> float | None:
+        """Say how long to wait; None is for ever. Raises InvalidRequest for what is no number of seconds."""
+        timeout = self.timeout if given is None else given
+        try:
+            if timeout is None or not math.isnan(timeout):
+                return timeout
+        except TypeError:
+            pass
+        raise InvalidRequest("timeout: it is a number of seconds.", param="timeout")
 
 
 def query(prompt: Prompt, options: Mapping[str, Any]) -> Ask:

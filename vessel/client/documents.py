@@ -151,4 +151,6 @@ def _cap(cap: Cap | None) -> dict[str, Any] | None:
         "spent_usd": cap.spent / NANO,
         "left_usd": cap.left / NANO,
         "ends_at": moment(cap.ends),
+        "warned_at": moment(cap.warned_at),
+        "full_at": moment(cap.full_at),
     }

@@ -8,16 +8,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.result import Result
-from vessel.client.steps import Emit, Flow, Listen, Run
+from vessel.client.steps import Emit, Flow, Listen, Run, Steps
+from vessel.client.structured import settled
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
 from vessel.keyspace.script import Call, command, word
-from vessel.watch import BLOCK_MS, events_of, last_id, read_stream, read_streams, succeeded
+from vessel.watch import BLOCK_MS, events_of, last_id, succeeded
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from vessel.client.asking import Asking
+    from vessel.client.asking import Asking, Replies
+    from vessel.client.schema import Form
     from vessel.jobs.model import Job
     from vessel.watch import Event
 
@@ -28,7 +30,7 @@ READ_AT_ONCE = 32
 LOOK_AGAIN_S = 30.0
 """A wait looks at its jobs this often even if no event came, as a reply stream is trimmed."""
 
-Ended = Result | JobFailed
+Ended = Result[Any] | JobFailed
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def events(asking: Asking, job_id: str, *, follow: bool) -> Flow[JobEvent]:
             yield Emit(event)
         if not follow or state in TERMINAL:
             return
-        past = yield Listen(read_stream(keys.events(job_id), last))
+        past = (yield Listen({keys.events(job_id): last})).get(keys.events(job_id), [])
 
 
 def _told_by_record(asking: Asking, job_id: str) -> Flow[JobEvent]:
@@ -74,8 +76,18 @@ def _told_by_record(asking: Asking, job_id: str) -> Flow[JobEvent]:
         yield Emit(JobEvent(f"{at}-{number}", name, state, job.generation, at, detail))
 
 
-def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | None) -> Flow[Ended]:
-    """Give every job's result, or the JobFailed of one without, as they end. Raises JobNotFound, WaitTimeout."""
+def endings(
+    asking: Asking,
+    ids: Iterable[str],
+    replies: Replies,
+    timeout_s: float | None,
+    forms: Mapping[str, Form | None],
+) -> Flow[Ended]:
+    """Give every job's result, or the JobFailed of one without, as they end; those with a form are read by it.
+
+    Raises JobNotFound, WaitTimeout.
+    """
+    reply = replies.reply
     crowd = Crowd(asking, ids, reply)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     # The stream's end is read before the jobs are: an ending in between is then in the stream, too.
@@ -86,13 +98,13 @@ def endings(asking: Asking, ids: Iterable[str], reply: str, timeout_s: float | N
             rows = yield Run(crowd.look())
             ended, look_at = crowd.sort(rows), time.monotonic() + LOOK_AGAIN_S
         else:
-            ended = crowd.heard((yield Listen(crowd.listen(_block_ms(until)))))
+            ended = crowd.heard((yield Listen(crowd.listen(), _block_ms(until))))
         for at in range(0, len(ended), READ_AT_ONCE):
             jobs: list[Job | None] = yield Run([asking.door.store.read(i) for i in ended[at : at + READ_AT_ONCE]])
             for job in jobs:
                 if job is None:
                     raise JobNotFound
-                yield Emit(_ended(job))
+                yield Emit((yield from _ended(asking, job, forms.get(job.id), replies, until)))
         if not crowd.open:
             return
         if until is not None and time.monotonic() >= until:
@@ -129,12 +141,12 @@ class Crowd:
             self.open[job_id] = reply == self.reply
         return self._leave(i for i, row in zip(list(self.open), rows, strict=True) if row[0] in TERMINAL)
 
-    def listen(self, block_ms: int) -> Call[dict[str, list[Event]]]:
+    def listen(self) -> dict[str, str]:
         """Listen to our own reply stream and to the events of the first open jobs of other processes."""
         foreign = islice((job_id for job_id, own in self.open.items() if not own), WINDOW)
         self._foreign = {self.asking.door.keys.events(job_id): job_id for job_id in foreign}
         names = [*self._foreign, self.reply] if len(self._foreign) < len(self.open) else list(self._foreign)
-        return read_streams({name: self.positions.get(name, "0") for name in names}, block_ms=block_ms)
+        return {name: self.positions.get(name, "0") for name in names}
 
     def heard(self, streams: Mapping[str, list[Event]]) -> list[str]:
         """Remember how far was read; return the jobs that have ended."""
@@ -151,9 +163,11 @@ class Crowd:
         return [job_id for job_id in list(ended) if self.open.pop(job_id, None) is not None]
 
 
-def _ended(job: Job) -> Ended:
+def _ended(asking: Asking, job: Job, form: Form | None, replies: Replies, until: float | None) -> Steps[Ended]:
     try:
-        return Result(succeeded(job))
+        if form is None or job.state is not JobState.SUCCEEDED:
+            return Result(succeeded(job))
+        return (yield from settled(asking, job, form, replies, until, lasting=True))
     except JobFailed as failed:
         return failed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client.sync import GroqClient
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vessel.client.request import BuiltinOptions, BuiltinTool, Prompt, WaitOptions
-    from vessel.client.result import CodeResult, Result
+    from vessel.client.result import CodeResult, Result, T
 
 
 @cache
@@ -20,14 +20,22 @@ def default_client() -> GroqClient:
     return GroqClient()
 
 
-def query(prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+@overload
+def query(prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+@overload
+def query(prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+def query(prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
     """Ask and wait for the answer; see GroqClient.query."""
-    return default_client().query(prompt, **options)
+    return default_client().query(prompt, response_model=response_model, **options)
 
 
-def analyze(prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+@overload
+def analyze(prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+@overload
+def analyze(prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+def analyze(prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
     """Ask for a strategic analysis and wait; see GroqClient.analyze."""
-    return default_client().analyze(prompt, **options)
+    return default_client().analyze(prompt, response_model=response_model, **options)
 
 
 def generate_code(prompt: Prompt, language: str | None = None, **options: Unpack[WaitOptions]) -> CodeResult:

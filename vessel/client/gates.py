@@ -11,6 +11,7 @@ from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
+from vessel.gate.tokens import max_prompt_tokens
 from vessel.gate.view import look
 from vessel.jobs.flows import flow_of, group_of, in_outage, parts_of
 from vessel.jobs.steps import LANES
@@ -236,8 +237,8 @@ def _charge(door: Door, job: Job, availability: Availability) -> Charge:
         name, figures = flex_gate(name, figures)
     worst = 0
     if model is not None and model.priced_per is PricedPer.MILLION_TOKENS:
-        worst = worst_case_nano_usd(model, job.estimated_tokens, job.output_tokens)
-        worst += door.tools_reserve(model, job.builtin_tools)
+        most = max(job.estimated_tokens, max_prompt_tokens(len(job.body)))
+        worst = worst_case_nano_usd(model, most, job.output_tokens) + door.tools_reserve(model, job.builtin_tools)
     return Charge(name, door.settings.org, figures, job.estimated_tokens, job.output_tokens, worst)
 
 

@@ -106,6 +106,8 @@ class Ask:
     body: Mapping[str, Any]
     policy: Mapping[str, Any]
     streaming: bool = False
+    otherwise: Ask | None = None
+    """What to ask where no model of the chain can do this."""
 
     def streamed(self) -> Ask:
         """Return the request with its answer to be read as it comes."""
@@ -137,6 +139,9 @@ def compose(prompt: Prompt, options: Mapping[str, Any], **defaults: Any) -> Ask:
     """
     given = defaults | {name: value for name, value in options.items() if value is not None}
     _refuse_slips(given)
+    if "response_model" in given:
+        text = "it goes with query, analyze, submit and result."
+        raise InvalidRequest(f"response_model: this call takes none; {text}", param="response_model")
     policy = {name: _plain(given.pop(name)) for name in POLICY & given.keys()}
     body = {"messages": _messages(prompt, given.pop("system", None))}
     more = given.pop("extra_body", None)

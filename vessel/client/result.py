@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar
 
 from vessel.client.fence import unfenced
 from vessel.client.sources import Source, executed_tools, sources_of, without_marks
 from vessel.upstream.outcome import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vessel.jobs.model import Attempt, Job
 
 
-__all__ = ["CodeResult", "Result", "Source"]
+__all__ = ["CodeResult", "Result", "Source", "ToolCall"]
+
+T = TypeVar("T", default=None)
+"""What `parsed` is: the type given as `response_model`, None without one."""
 
 
-class Result:
-    """A job's answer. `str(result)` is its text; its repr never shows it."""
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call of one of the caller's own function tools that the model asks for; `arguments` is JSON as it was said."""
 
-    def __init__(self, job: Job, *, max_sources: int | None = None) -> None:
-        """Take a job that succeeded, with its payload."""
+    id: str
+    name: str
+    arguments: str
+
+    def __repr__(self) -> str:
+        """Show what may be logged."""
+        return f"ToolCall(id={self.id!r}, name={self.name!r})"
+
+
+class Result(Generic[T]):
+    """A job's answer. `str(result)` is its text; its repr never shows it. Can be copied and pickled."""
+
+    def __init__(
+        self, job: Job, *, max_sources: int | None = None, parsed: Any = None, repairs: Sequence[Result[Any]] = ()
+    ) -> None:
+        """Take a job that succeeded, with its payload, and what was read out of its text."""
         self.job_id = job.id
         self.model = job.served_model or job.model
         """The model that answered, which may be another than the one asked for."""
@@ -40,8 +63,17 @@ class Result:
         self.attempts: tuple[Attempt, ...] = job.attempts
         self.raw_bytes = job.response or b"{}"
         """Groq's response exactly as it came."""
+        self.parsed: T = parsed
+        """The answer as the type that was asked for by `response_model`."""
+        self.repairs: tuple[Result[Any], ...] = tuple(repairs)
+        """The answers before it that did not fit `response_model`, each from a job of its own that was paid for."""
         self._max_sources = max_sources
         self._marked = bool(job.builtin_tools)
+
+    @property
+    def total_cost_usd(self) -> Decimal:
+        """Exact, in USD, with the answers before it that did not fit."""
+        return self.cost_usd + sum((answer.cost_usd for answer in self.repairs), start=Decimal(0))
 
     @cached_property
     def raw(self) -> dict[str, Any]:
@@ -62,6 +94,29 @@ class Result:
     def finish_reason(self) -> str:
         """Why the model stopped: stop, length, tool_calls, ..."""
         return str(self._choice.get("finish_reason") or "")
+
+    @property
+    def reasoning(self) -> str:
+        """What the model thought, where Groq tells it; empty otherwise."""
+        return self._message.get("reasoning") or ""
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The calls of the caller's own tools that the model asks for; empty where it asks for none."""
+        calls = self._message.get("tool_calls")
+        found = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+        named = [(str(call.get("id") or ""), call.get("function")) for call in found]
+        return [
+            ToolCall(call_id, str(function.get("name") or ""), str(function.get("arguments") or ""))
+            for call_id, function in named
+            if isinstance(function, dict)
+        ]
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a chat message, to be put into the next request: role, content and tool calls."""
+        kept = {name: self._message[name] for name in ("content", "tool_calls") if self._message.get(name) is not None}
+        return {"role": "assistant"} | ({"content": ""} if not kept else {}) | kept
 
     @property
     def executed_tools(self) -> list[dict[str, Any]]:
@@ -95,7 +150,7 @@ class Result:
         return f"<{kind} {self.job_id} model={self.model} tier={self.tier} cost_usd={self.cost_usd:f}>"
 
 
-class CodeResult(Result):
+class CodeResult(Result[None]):
     """An answer that holds code."""
 
     @property

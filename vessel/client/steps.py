@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from vessel.watch import BLOCK_MS, read_streams
+
 if TYPE_CHECKING:
     from vessel.keyspace.script import Call
+    from vessel.watch import Event
 
 T = TypeVar("T")
 
@@ -21,9 +24,15 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Run one call that blocks at the server; answered by its value."""
+    """Wait for entries of streams, each after an id; answered by those that came, by stream."""
 
-    call: Call[Any]
+    after: Mapping[str, str]
+    block_ms: int = BLOCK_MS
+
+    @property
+    def call(self) -> Call[dict[str, list[Event]]]:
+        """Give the call that blocks at the server, for a connection of one's own."""
+        return read_streams(self.after, block_ms=self.block_ms)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from os import PathLike
@@ -14,7 +15,15 @@ from vessel.batches.estimate import Estimate, estimated
 from vessel.batches.file_store import NO_REPEAT, NewFile, Once
 from vessel.batches.files import Upload
 from vessel.batches.lines import Checker
-from vessel.batches.model import ENDPOINT, InvalidBatch, checked_metadata, new_batch_id, new_file_id, window_s
+from vessel.batches.model import (
+    ENDPOINT,
+    InvalidBatch,
+    checked_cap,
+    checked_metadata,
+    new_batch_id,
+    new_file_id,
+    window_s,
+)
 from vessel.batches.store import NewBatch
 from vessel.client.batching import batch_of, file_of
 from vessel.client.gates import levels_of
@@ -33,23 +42,27 @@ PIECE = 256 << 10
 Source = str | PathLike[str] | Iterable[Mapping[str, Any]]
 
 
-def submit_batch(
-    asking: Asking,
-    source: Source,
-    *,
-    window: str,
-    metadata: Mapping[str, str] | None,
-    key: str | None,
-    webhook: str | None = None,
-) -> Steps[tuple[Batch, Estimate]]:
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a program gives for a batch beside its lines, unchecked."""
+
+    window: str
+    metadata: Mapping[str, str] | None
+    key: str | None
+    max_cost_usd: object = None
+    webhook: str | None = None
+
+
+def submit_batch(asking: Asking, source: Source, given: Given) -> Steps[tuple[Batch, Estimate]]:
     """Check all lines, store them once and let the batch go. Raises InvalidBatch with a report; then nothing was sent.
 
     The bytes go first, then the index, and the last step makes file and batch: a crash before leaves nothing.
     """
     door, tenant = asking.door, asking.tenant
-    seconds, told = window_s(window), checked_metadata(dict(metadata) if metadata is not None else None)
-    told_at = door.webhook(webhook, "webhook")
-    once = NO_REPEAT if key is None else Once(_checked_key(key))
+    metadata = given.metadata
+    seconds, told = window_s(given.window), checked_metadata(dict(metadata) if metadata is not None else None)
+    cap, told_at = checked_cap(given.max_cost_usd), door.webhook(given.webhook, "webhook")
+    once = NO_REPEAT if given.key is None else Once(_checked_key(given.key))
     availability, _ = yield from asking.seen(alive=False)
     checker, upload, file_id = checker_of(door, availability), Upload(), new_file_id()
     sent = 0
@@ -74,8 +87,8 @@ def submit_batch(
     kept: str = yield from run(door.files.commit_file(new_file, once))
     file = yield from file_of(door, tenant, kept)
     models = checker.index.models
-    new = NewBatch(batch_id, tenant, file, ENDPOINT, window, seconds, told, tuple(checker.index.totals),
-                   models[0] if len(models) == 1 else "", told_at)  # fmt: skip
+    new = NewBatch(batch_id, tenant, file, ENDPOINT, given.window, seconds, told, tuple(checker.index.totals),
+                   models[0] if len(models) == 1 else "", told_at, cap)  # fmt: skip
     made: str = yield from run(door.batches.create(new, once))
     batch = yield from batch_of(door, tenant, made)
     return batch, estimate_of(door, checker, (yield from levels_of(door, checker.tallies)))

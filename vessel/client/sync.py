@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, assert_never
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from vessel.client import batching, core, following, gates, looking, survey
 from vessel.client.asking import Asked
@@ -13,16 +10,18 @@ from vessel.client.batch_handle import BatchHandle
 from vessel.client.batching import Document, raw_lines, results
 from vessel.client.handle import JobHandle
 from vessel.client.many import submit_many
-from vessel.client.result import CodeResult, Result
-from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive, iterate
+from vessel.client.result import CodeResult, Result, T
+from vessel.client.schema import form_of
+from vessel.client.session import Session
 from vessel.client.streaming import HEARTBEAT_S, TokenStream
+from vessel.client.structured import asked, result_of, shaped
+from vessel.client.submitting import Given, submit_batch
 from vessel.client.submitting import estimate as estimate_batch
-from vessel.client.submitting import submit_batch
-from vessel.submit import Door, redis_url
-from vessel.watch import succeeded
+from vessel.submit import redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from decimal import Decimal
 
     from vessel.batches.estimate import Estimate
     from vessel.batches.model import Batch
@@ -31,85 +30,45 @@ if TYPE_CHECKING:
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.client.looking import Since
     from vessel.client.request import Ask, BuiltinOptions, BuiltinTool, Options, Prompt, SubmitOptions, WaitOptions
+    from vessel.client.schema import Form
     from vessel.client.submitting import Source
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
     from vessel.jobs.model import Job
-    from vessel.keyspace.connect import SyncRunner
-    from vessel.settings import Settings
     from vessel.usage.budgets import Budget
-    from vessel.watch.threads import Waiter
     from vessel.watch.waiting import Waiting
     from vessel.wire import JobState
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """What a process opens once: connections and the tail that wakes its waiters."""
-
-    pid: int
-    runner: SyncRunner
-    waiter: Waiter
-
-
-def _open(shared: core.Core) -> _Session:
-    # Imported here, because redis costs as much as the rest of this client.
-    from vessel.keyspace.connect import SyncRunner, connect  # noqa: PLC0415
-    from vessel.watch.threads import Waiter  # noqa: PLC0415
-
-    url = redis_url(shared.settings)
-    runner = SyncRunner(connect(url))
-    return _Session(os.getpid(), runner, Waiter(url, shared.door.keys, shared.door.store, runner))
-
-
-class _Opening:
-    """Opening is short, so one lock serves every client; a child's is new, for the parent's may be held for ever."""
-
-    lock = threading.Lock()
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_Opening.renew)
-
-
-class GroqClient:
+class GroqClient(Session):
     """Ask Groq through the job queue. Nothing is sent before the first call."""
-
-    def __init__(
-        self,
-        redis_url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        tenant: str = "default",
-        timeout: float | None = None,
-        **overrides: object,
-    ) -> None:
-        """Take settings from the environment, or given as a whole or by name (`namespace=`, `org=`).
-
-        `timeout` bounds, in seconds, every call that waits and names none itself. Raises SettingsError.
-        """
-        self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
-        self._session: _Session | None = None
 
     # --- asking and waiting
 
-    def query(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+    @overload
+    def query(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    def query(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    def query(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
         """Ask and wait for the answer. An interrupt cancels the job.
 
+        With `response_model`, a pydantic model or another type that JSON can hold, the result's `parsed` is of that
+        type: by a strict JSON schema where the model has it, else checked; an answer that does not fit is asked for
+        again at most twice, each time as a job of its own.
+
         Raises InvalidRequest, NoRedis, NoWorkers (before anything is enqueued), WaitTimeout (the job goes on),
-        JobFailed (with every attempt).
+        JobFailed (with every attempt), InvalidAnswer (a JobFailed; no answer fits `response_model`).
         """
         timeout, rest = self._core.timeout_of(options)
-        return Result(self._answer(core.query(prompt, rest), timeout))
+        return self._asked(core.query(prompt, rest), response_model, timeout)
 
-    def analyze(self, prompt: Prompt, **options: Unpack[WaitOptions]) -> Result:
+    @overload
+    def analyze(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[WaitOptions]) -> Result: ...
+    @overload
+    def analyze(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[WaitOptions]) -> Result[T]: ...
+    def analyze(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[WaitOptions]) -> Result[Any]:
         """Ask as `query` does, for a strategic analysis unless another task type is named."""
         timeout, rest = self._core.timeout_of(options)
-        return Result(self._answer(core.analysis(prompt, rest), timeout))
+        return self._asked(core.analysis(prompt, rest), response_model, timeout)
 
     def generate_code(self, prompt: Prompt, language: str | None = None, **options: Unpack[WaitOptions]) -> CodeResult:
         """Ask as `query` does, for code: the result's `code` is the text without its Markdown fence."""
@@ -150,17 +109,25 @@ class GroqClient:
     def stream_ask(self, ask: Ask, timeout: float | None = None) -> TokenStream:
         """Stream a request that was composed before, as by the command line."""
         asked = self._run(self._core.asking.submit(ask.streamed(), "", waits=True))
-        return self._stream(asked, self._core.timeout if timeout is None else timeout)
+        return self._stream(asked, self._core.waits_s(timeout))
 
     # --- asking without waiting
 
-    def submit(self, prompt: Prompt, **options: Unpack[SubmitOptions]) -> JobHandle:
+    @overload
+    def submit(self, prompt: Prompt, *, response_model: None = None, **options: Unpack[SubmitOptions]) -> JobHandle: ...
+    @overload
+    def submit(self, prompt: Prompt, *, response_model: type[T], **options: Unpack[SubmitOptions]) -> JobHandle[T]: ...
+    def submit(self, prompt: Prompt, *, response_model: Any = None, **options: Unpack[SubmitOptions]) -> JobHandle[Any]:
         """Enqueue and return at once, in the normal lane; workers need not be alive.
 
         With `stream=True` the answer is read by the handle's `stream`; without a reader for 10 s it is cancelled.
+        With `response_model` the handle's `result` is read and repaired as that of `query` is.
         """
-        ask = core.enqueued(prompt, options)
-        return self._handle(self._run(self._core.asking.submit(ask, self.waiter.reply)))
+        ask, form = core.enqueued(prompt, options), None
+        if response_model is not None:
+            form = form_of(response_model)
+            ask = shaped(ask, form)
+        return self._handle(self._run(self._core.asking.submit(ask, self.waiter.reply)), form)
 
     def submit_many(self, requests: Iterable[Mapping[str, Any]]) -> list[JobHandle]:
         """Enqueue many: chat bodies with an optional `vessel` object, or `{"prompt": ...}` with keyword options.
@@ -202,27 +169,37 @@ class GroqClient:
         """List jobs without payloads and attempts, newest first; `since` is a time or an age such as `"2h"`."""
         return self._run(looking.jobs_of(self._core.asking, state, tier, since, limit))
 
-    def result(self, job_id: str, timeout: float | None = None) -> Result:
-        """Wait for a job's result. Raises JobNotFound, WaitTimeout, JobFailed."""
-        limit = self._core.timeout if timeout is None else timeout
-        return Result(succeeded(self._run(self._core.asking.end_of(job_id, self.waiter, limit))))
+    @overload
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: None = None) -> Result: ...
+    @overload
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: type[T]) -> Result[T]: ...
+    def result(self, job_id: str, timeout: float | None = None, *, response_model: Any = None) -> Result[Any]:
+        """Wait for a job's result; with `response_model` it is read, and repaired, as that of `query` is.
 
-    def stream_of(self, job: JobHandle | str, timeout: float | None = None) -> TokenStream:
+        Raises JobNotFound, WaitTimeout (the job goes on), JobFailed, InvalidAnswer.
+        """
+        return self.result_by(job_id, None if response_model is None else form_of(response_model), timeout)
+
+    def stream_of(self, job: JobHandle[Any] | str, timeout: float | None = None) -> TokenStream:
         """Iterate over the text of a job's answer, from its beginning; in one piece where it does not stream.
 
         Raises JobNotFound when it is first asked.
         """
         known = (job.id, job.tier, job.model) if isinstance(job, JobHandle) else (job, "", "")
-        return self._stream(Asked(*known, existing=True), self._core.timeout if timeout is None else timeout)
+        return self._stream(Asked(*known, existing=True), self._core.waits_s(timeout))
 
-    def wait(self, ids: Iterable[str | JobHandle], timeout: float | None = None) -> Iterator[Ended]:
+    def wait(
+        self, ids: str | JobHandle[Any] | Iterable[str | JobHandle[Any]], timeout: float | None = None
+    ) -> Iterator[Ended]:
         """Yield the result of each job, or its JobFailed, in the order in which they end.
 
         Raises JobNotFound, and WaitTimeout once `timeout` seconds have passed.
         """
-        limit = self._core.timeout if timeout is None else timeout
-        names = [job.id if isinstance(job, JobHandle) else job for job in ids]
-        return self._iterate(following.endings(self._core.asking, names, self.waiter.reply, limit))
+        limit = self._core.waits_s(timeout)
+        every = [ids] if isinstance(ids, (str, JobHandle)) else list(ids)
+        forms = {job.id: job.form for job in every if isinstance(job, JobHandle)}
+        names = [job.id if isinstance(job, JobHandle) else job for job in every]
+        return self._iterate(following.endings(self._core.asking, names, self.waiter, limit, forms))
 
     def cancel(self, job_id: str) -> str:
         """Cancel: `cancelled`, `cancelling` while its call is cut, or the state in which it had ended."""
@@ -242,14 +219,15 @@ class GroqClient:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
         webhook: str | None = None,
+        max_cost_usd: Decimal | float | str | None = None,
     ) -> BatchHandle:
         """Submit many requests as one batch: a path of a Groq batch file, or an iterable of what `submit_many` takes.
 
         Every line is checked before anything is accepted; the bytes are stored once. Raises InvalidBatch with a report
-        by line, IdempotencyConflict.
+        by line, IdempotencyConflict. `max_cost_usd` caps what all lines cost together; one that does not fit fails.
         """
-        more = {"key": idempotency_key, "webhook": webhook}
-        made, estimate = self._run(submit_batch(self._core.asking, lines, window=window, metadata=metadata, **more))
+        given = Given(window, metadata, idempotency_key, max_cost_usd, webhook)
+        made, estimate = self._run(submit_batch(self._core.asking, lines, given))
         return BatchHandle(self, made.id, estimate)
 
     def estimate_batch(self, lines: Source) -> Estimate:
@@ -306,51 +284,19 @@ class GroqClient:
 
     # --- inside
 
-    @property
-    def door(self) -> Door:
-        """The way in that this client uses."""
-        return self._core.door
+    def result_by(self, job_id: str, form: Form | None, timeout: float | None) -> Result[Any]:
+        """Wait for a job's result and read it by a form, as its handle does."""
+        limit = self._core.waits_s(timeout)
+        return self._run(result_of(self._core.asking, job_id, form, self.waiter, limit))
 
-    @property
-    def runner(self) -> SyncRunner:
-        """The connections, opened when first needed. Raises NoRedis."""
-        return self._opened().runner
-
-    @property
-    def waiter(self) -> Waiter:
-        """What wakes this process' waiting calls. Raises NoRedis."""
-        return self._opened().waiter
-
-    def close(self) -> None:
-        """Close the connections; a later call opens new ones."""
-        session, self._session = self._session, None
-        if session is not None and session.pid == os.getpid():
-            session.waiter.close()
-            session.runner.client.close()
-
-    def __enter__(self) -> Self:
-        """Use as a context."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the connections."""
-        self.close()
-
-    def _opened(self) -> _Session:
-        session, pid = self._session, os.getpid()
-        if session is not None and session.pid == pid:
-            return session
-        with _Opening.lock:
-            session = self._session
-            if session is None or session.pid != pid:
-                session = self._session = _open(self._core)
-            return session
+    def _asked(self, ask: Ask, wanted: Any, timeout: float | None) -> Result[Any]:
+        return self._run(asked(self._core.asking, ask, wanted, self.waiter, timeout))
 
     def _answer(self, ask: Ask, timeout: float | None) -> Job:
         return self._run(self._core.asking.answer(ask, self.waiter, timeout))
 
-    def _handle(self, asked: Asked) -> JobHandle:
-        return JobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing)
+    def _handle(self, asked: Asked, form: Form | None = None) -> JobHandle[Any]:
+        return JobHandle(self, asked.id, asked.tier, asked.model, existing=asked.existing, form=form)
 
     def _stream(self, asked: Asked, timeout: float | None) -> TokenStream:
         from vessel.watch.tokens import follow  # noqa: PLC0415  only who streams needs it
@@ -361,23 +307,6 @@ class GroqClient:
         return TokenStream(
             asked, events, timeout, lambda: self.cancel(asked.id), lambda: self._run(asking.look_after(asked.id))
         )
-
-    def _run(self, steps: Steps[T]) -> T:
-        return drive(steps, self._perform)
-
-    def _iterate(self, flow: Flow[T]) -> Iterator[T]:
-        return iterate(flow, self._perform)
-
-    def _perform(self, effect: Effect) -> Any:
-        match effect:
-            case Run(calls):
-                return self.runner.run_all(calls)
-            case Listen(call):
-                return self.runner.run(call)
-            case Await(job_id, timeout_s):
-                return self.waiter.wait(job_id, timeout_s)
-            case _ as never:
-                assert_never(never)
 
 
 class Lines:

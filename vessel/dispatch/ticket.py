@@ -31,11 +31,12 @@ def _compact(value: object) -> str:
 def template() -> str:
     """Give the envelope with the marks `@QUEUE@ @TAG@ @TASK@ @ARGS@ @REPR@`, each standing inside a JSON string.
 
+    `@RETRIES@` stands for a number.
     `@TAG@` must differ for every message pushed (kombu keeps unacknowledged ones under it). `@ARGS@` takes the JSON
     list of pairs with its quotes escaped once more. Nothing put in may hold a quote, backslash or control character.
     """
     body = _compact([["@ARGS@"], {}, _EMBED]).replace('"@ARGS@"', "@ARGS@")
-    return _compact(
+    envelope = _compact(
         {
             "body": body,
             "content-encoding": "utf-8",
@@ -45,7 +46,7 @@ def template() -> str:
                 "task": TASK_NAME,
                 "id": "@TASK@",
                 "root_id": "@TASK@",
-                "retries": 0,
+                "retries": "@RETRIES@",
                 "timelimit": [None, None],
                 "argsrepr": "@REPR@",
                 "kwargsrepr": "{}",
@@ -62,6 +63,7 @@ def template() -> str:
             },
         }
     )
+    return envelope.replace('"@RETRIES@"', "@RETRIES@")
 
 
 def _inside(text: str) -> str:
@@ -76,6 +78,7 @@ def render(queue: str, pairs: Sequence[tuple[str, int]], tag: str, task_id: str,
         "@TASK@": _inside(task_id),
         "@ARGS@": _inside(_compact([list(pair) for pair in pairs])),
         "@REPR@": _inside(shown),
+        "@RETRIES@": "0",
     }
     return _MARK.sub(lambda found: marks[found[0]], template())
 

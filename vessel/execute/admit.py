@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from vessel.execute.persist import persist
 from vessel.gate.learn import Started
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Ending, Start
 from vessel.registry import Vessel
-from vessel.upstream.outcome import Failure, Reason
+from vessel.upstream.outcome import NEVER, Failure, Reason
 from vessel.usage.rows import Call, attempt_row, unknown_row
 from vessel.wire import Priority
 
@@ -79,17 +80,33 @@ class Admission:
                 reason = _HELD[answer.limit]
                 if reason is Reason.BREAKER_OPEN:
                     self.executor.note_blocked(model, float(answer.detail))
-                text = _TEXTS["failover" if elsewhere and answer.limit == "provider" else answer.limit].format(
-                    model=model, why=answer.why or "no reason was given"
-                )
+                kind = "failover" if elsewhere and answer.limit == "provider" else answer.limit
+                kind = "batch" if kind == "budget" and answer.why == "batch" else kind
+                text = _TEXTS[kind].format(model=model, why=answer.why or "no reason was given")
                 return Failure(model, reason, text, retry_after_s=float(answer.detail) / 1000, detail=answer.limit)
             case "too_large":
                 sizes = f"{self.call.prompt_tokens} prompt + {self.call.output_tokens} output tokens"
                 limit, name = answer.limit, answer.detail
                 text = f"{model} allows {limit} {name.upper()}, fewer than this request needs ({sizes})."
                 return Failure(model, Reason.TOO_LARGE, text, limit_name=name)
+            case "too_dear":
+                return Failure(model, Reason.OVER_BUDGET, self._too_dear(answer), detail=NEVER)
             case _:
                 raise RuntimeError(f"start.lua answered {answer.word}")
+
+    def _too_dear(self, answer: Answer) -> str:
+        """Say which cap has no room for the call, now and later, and what to do."""
+        worst, cap = (
+            f"{Decimal(nano).scaleb(-9).normalize():f}" for nano in (self.call.charge.nano_usd, int(answer.limit))
+        )
+        told = f"A call on {self.call.model.id} may cost up to {worst} USD, and it was not made:"
+        if answer.detail == "batch":
+            rest = f"its batch may cost {cap} USD (max_cost_usd), and too little of that is left. Submit these lines"
+            return f"{told} {rest} as a batch of their own, or with a lower max_completion_tokens."
+        whose, _, span = answer.detail.partition(" ")
+        of = "everybody" if whose == "whole" else f"tenant {self.held.job.tenant}"
+        rest = f"the spend cap of {of} is {cap} USD a {span}, so waiting would not help."
+        return f"{told} {rest} Raise it with `vessel budget set`, or lower max_completion_tokens."
 
 
 _HELD = {
@@ -103,7 +120,10 @@ _TEXTS = {
     "maintenance": "Vessel is in maintenance ({why}). The job is held and nothing was sent.",
     "provider": "Groq cannot be used now ({why}), so calls are held back; it is looked at every few seconds.",
     "model": "{model} failed too often lately ({why}), so calls to it are held back; one every few seconds looks.",
-    "budget": "A spend cap is reached ({why}). The job is held, nothing was sent. `vessel budget show` lists the caps.",
+    "budget": "A spend cap is used up for now ({why}), so the job is held and nothing was sent. `vessel budget show` "
+    "tells when it begins anew.",
+    "batch": "Calls of its batch that are under way have reserved what is left of max_cost_usd, so the job is held "
+    "until one of them ends.",
 }
 _WAITS = {
     "retry-after": "Groq asked to wait before {model} is called again.",

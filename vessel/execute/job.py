@@ -15,6 +15,7 @@ from vessel.execute.failover import way_out
 from vessel.execute.persist import persist
 from vessel.execute.plan import Plan, plan
 from vessel.execute.streaming import UNREAD, Readers, left_unread
+from vessel.execute.tracing import calling, ended
 from vessel.gate.learn import Started, learn
 from vessel.gate.limiter import PERIOD_MS
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
@@ -45,6 +46,8 @@ class JobRun:
         self.job = held.job
         self.policy = Policy.model_validate(self.job.policy)
         self.hop = self.job.hop
+        self.model = self.job.model
+        """The model that was or is asked, once that is decided; shown in logs and in Flower."""
         self.ended = NO_ATTEMPT
         self.sending: asyncio.Future[Outcome] | None = None
         self.cut = ""
@@ -58,12 +61,14 @@ class JobRun:
         planned = plan(self.executor, self.job, self.policy, self.hop)
         if isinstance(planned, Failure):
             return await self._follow(self._decide(planned), planned)
+        self.model = planned.call.model.id
         admission = Admission(self.executor, self.held, planned.call)
         refusal = await admission.pass_gate()
         self.ended = admission.ending
         if refusal is not None:
             return await self._turn_back(refusal, planned.call)
         outcome = await self._send(planned, probes=admission.probes)
+        self.executor.measured.attempt(planned.call, outcome, self.executor.now_ms())
         outage = await self._learn(planned.call, outcome, admission.started)
         self.executor.history.note(planned.kind, planned.call, outcome)
         counted = counts(outcome) and not ((outage or self._extra(planned.call)) and isinstance(outcome, Failure))
@@ -89,6 +94,7 @@ class JobRun:
     async def _turn_back(self, refusal: Failure | str, call: Call) -> str:
         """Follow what the gate said instead of going: nothing was sent, so a retry is only another wait."""
         if isinstance(refusal, Failure):
+            self.executor.measured.refused(call, refusal)
             return await self._follow(self._decide(refusal), refusal, at_gate=self._feeder_sees(refusal, call))
         if refusal == CANCELLED:
             return await self._follow(_CANCELLED, None)
@@ -117,7 +123,7 @@ class JobRun:
         """Call the upstream; a cancel of the job or a second TERM cuts the call and leaves it unknown."""
         number = planned.call.number
         async with Readers(self.executor, self.held, number, self.cancel) as readers:
-            task = asyncio.ensure_future(readers.call(planned, f"{self.job.id}/{number}", probes=probes))
+            task = asyncio.ensure_future(self._call(readers, planned, f"{self.job.id}/{number}", probes=probes))
             self.sending = task
             try:
                 outcome = await task
@@ -130,6 +136,12 @@ class JobRun:
                 self.sending = None
         self.streamed = readers.served
         return outcome
+
+    async def _call(self, readers: Readers, planned: Plan, attempt: str, *, probes: bool) -> Outcome:
+        with calling(self.executor, planned) as span:
+            outcome = await readers.call(planned, attempt, probes=probes)
+            ended(span, outcome)
+            return outcome
 
     def cancel(self, why: str = "The job was cancelled") -> None:
         """Cut the call in flight, because the job was cancelled or nobody would get the answer."""

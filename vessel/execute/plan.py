@@ -65,8 +65,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
         return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
     translated, notes = _translated(job, body, model, output)
-    worst = worst_case_nano_usd(model, job.estimated_tokens if policy.max_cost_usd is None else most_prompt, output)
-    worst += fees
+    worst = worst_case_nano_usd(model, most_prompt, output) + fees  # not the estimate, which a bill may pass
     call = Call(
         job=job,
         number=len(job.attempts) + 1,

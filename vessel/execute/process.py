@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from vessel.batches.files import body_of, read_source
 from vessel.errors import Unreachable, VesselError
 from vessel.execute.job import JobRun
+from vessel.execute.measuring import Measured
 from vessel.execute.output_history import REFRESH_S, OutputHistory
 from vessel.execute.persist import Spool, persist
+from vessel.execute.tracing import running
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.keyspace.listen import listen
@@ -22,6 +24,7 @@ from vessel.keyspace.release import release
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
+from vessel.observe.tracing import STATE
 from vessel.registry import Availability, Vessel, resolve, vessel_of
 from vessel.submit import SILENT_MS, Door
 from vessel.upstream.groq import GroqUpstream
@@ -75,6 +78,7 @@ class Executor:
         self.sweeper: Sweeper | None = None
         self._blocked: dict[str, float] = {}
         self._background: list[asyncio.Task[None]] = []
+        self.measured = Measured()
 
     @classmethod
     async def open(
@@ -91,6 +95,7 @@ class Executor:
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
             await executor._beat()
+            executor.measured.watch(executor)
         except BaseException:
             await executor._disconnect()
             raise
@@ -128,13 +133,16 @@ class Executor:
                 held = await self._with_body(held)
             run = JobRun(self, held)
             self._runs[owner] = run
-            try:
-                ended = await run.serve()
-            finally:
-                self._runs.pop(owner, None)
-            log.info("job.served", job_id=job_id, tier=held.job.tier, model=held.job.model, state=ended,
-                     attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
-            return {"job": job_id, "state": ended, "model": held.job.model}
+            with running(held.job) as span:
+                try:
+                    ended = await run.serve()
+                finally:
+                    self._runs.pop(owner, None)
+                span.set({STATE: ended})
+                log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
+                         attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
+            self.measured.served(held.job, ended, self.now_ms())
+            return {"job": job_id, "state": ended, "model": run.model}
 
     async def _with_body(self, held: Held) -> Held:
         """Read the request of a batch's line, whose record only says where it lies; none where its file is gone."""
@@ -182,6 +190,11 @@ class Executor:
         names.append(command("HDEL", self.keys.slots, self.worker, parse=word))
         names.append(command("DEL", self.keys.release(self.worker), parse=word))
         await self.runner.run_all(names)
+
+    @property
+    def held(self) -> int:
+        """Return how many jobs this process has claimed and not carried on yet."""
+        return len(self._runs)
 
     def now_ms(self) -> int:
         """Return Redis' time as last seen, carried on by this process' monotonic clock."""
@@ -266,6 +279,7 @@ class Executor:
         calls: list[Any] = [beat, self.door.alive(), self.door.availability(), told]
         known = self.availability
         now, self.alive, seen, _ = await self.runner.run_all(calls)
+        self.measured.beaten()
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000

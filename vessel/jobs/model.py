@@ -196,6 +196,9 @@ class Job:
     """Whether the first pieces of it are written: no other call can serve the job any more."""
     read_at: int | None = None
     """When a reader was last there."""
+    trace: str = ""
+    """The `traceparent` under which it was submitted, and the REST request that did."""
+    request_id: str = ""
     batch: str = ""
     line: str = ""
     """Its place in its batch, `group:position`."""

@@ -45,6 +45,10 @@ class NewJob:
     retry_of: str | None = None
     builtin_tools: tuple[str, ...] = ()
     streams: bool = False
+    trace: str = ""
+    """The `traceparent` under which it was submitted."""
+    request_id: str = ""
+    """The REST request that submitted it."""
 
     def fields(self, queue: str, idem: str) -> list[str | bytes]:
         """Return the record as a flat field-value list for the create script."""
@@ -71,6 +75,10 @@ class NewJob:
             record["streams"] = "1"
         if webhook := self.policy.get("webhook"):
             record["webhook"] = webhook
+        if self.trace:
+            record["trace"] = self.trace
+        if self.request_id:
+            record["request"] = self.request_id
         return [part for pair in record.items() for part in pair]
 
 
@@ -158,6 +166,8 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         at_model=_text(record, "at_model"),
         waits_for_gate=_text(record, "waits") == "1",
         start_at=_number(record, "start_at"),
+        trace=_text(record, "trace"),
+        request_id=_text(record, "request"),
         **_stream_and_batch(record),
     )
 

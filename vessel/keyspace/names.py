@@ -1,105 +1,12 @@
-"""Every key Vessel writes, with how long it lives."""
+"""Every key Vessel writes; how long each lives is told in `lives`."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from vessel.keyspace.webhook_names import WebhookNames
 from vessel.registry import Vessel, vessel_of
-
-
-class Life(StrEnum):
-    """When a key goes away."""
-
-    PERMANENT = "permanent"
-    WITH_JOB = "with its job"  # none while the job is open, VESSEL_RESULT_TTL from its end
-    TIMED = "timed"  # has a time to live from its first write on
-
-
-@dataclass(frozen=True, slots=True)
-class KeyClass:
-    """A family of keys: the names it has behind the namespace, its life, and what bounds it."""
-
-    pattern: str
-    life: Life
-    note: str
-
-
-TTL_CLASSES: dict[str, KeyClass] = {
-    "events": KeyClass(r"job:[^:]+:events", Life.WITH_JOB, "stream of a job's transitions, the last 200 or so"),
-    "tokens": KeyClass(
-        r"job:[^:]+:tokens", Life.WITH_JOB, "stream of an answer's pieces as they came, the last 70,000 or so batches"
-    ),
-    "job": KeyClass(r"job:[^:]+", Life.WITH_JOB, "hash, the truth about a job"),
-    "idempotency": KeyClass(r"idem:.+", Life.WITH_JOB, "string: id and body hash of the job that took the key"),
-    "file": KeyClass(
-        r"files?:.+", Life.TIMED, "a stored file, its chunks, and a tenant's list of them; 30 days or longer"
-    ),
-    "batch": KeyClass(
-        r"batch(es)?:.+",
-        Life.TIMED,
-        "a batch, its index and lists, and a tenant's list: its window and VESSEL_RESULT_TTL",
-    ),
-    "open_batches": KeyClass(
-        r"batches", Life.PERMANENT, "sorted set, one entry per open batch, by the end of its window"
-    ),
-    "gate": KeyClass(
-        r"gate:.+", Life.TIMED, "two days: a model's buckets, what was learned, its breaker, its bookings"
-    ),
-    "inflight": KeyClass(r"inflight:.+", Life.TIMED, "two days; an entry ends with its call's deadline"),
-    "output": KeyClass(
-        r"output:.+", Life.TIMED, "30 days from its last answer: how long a model's answers were, by kind"
-    ),
-    "fed": KeyClass(r"fed:.+", Life.TIMED, "one minute from the last ticket that was fed"),
-    "backlog": KeyClass(
-        r"backlog(:.+)?", Life.PERMANENT, "set of groups, and sorted sets of jobs that have no ticket yet"
-    ),
-    "maintenance": KeyClass(
-        r"maintenance", Life.PERMANENT, "one hash, a field for all or for each tier in maintenance"
-    ),
-    "budget": KeyClass(
-        r"budget:.+", Life.PERMANENT, "one hash a tenant: its caps and what is spent or reserved of them"
-    ),
-    "budgets": KeyClass(r"budgets", Life.PERMANENT, "set of the tenants that have a cap, `*` for all"),
-    "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
-    "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
-    "release": KeyClass(r"release:.+", Life.TIMED, "one minute; string, the release that a live worker is of"),
-    "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
-    "restoring": KeyClass(r"restoring", Life.PERMANENT, "string, from the beginning of a restore to its end"),
-    "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
-    "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
-    "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
-    "own_index": KeyClass(
-        r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
-    ),
-    "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
-    "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
-    "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
-    "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),
-    "tickets": KeyClass(r"tickets:.+", Life.PERMANENT, "sorted set, one entry per unclaimed ticket of a queue"),
-    "ledger": KeyClass(r"ledger", Life.PERMANENT, "stream, one entry per charged call"),
-    "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
-    "api_keys": KeyClass(
-        r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"
-    ),
-    "webhook": KeyClass(r"webhook:.+", Life.TIMED, "hash, a delivery: with its job or batch, a week at least"),
-    "webhooks": KeyClass(r"webhooks", Life.PERMANENT, "sorted set, one entry per webhook that is to be delivered"),
-    "webhook_log": KeyClass(r"webhooks:log", Life.TIMED, "30 days from the last one; the last 100,000 deliveries"),
-    "webhook_secret": KeyClass(r"webhooks:secret:.+", Life.PERMANENT, "hash, a tenant's signing secrets"),
-    "repeat": KeyClass(r"repeat:.+", Life.TIMED, "15 minutes; a POST's jobs, for an SDK that repeats it"),
-    "quota": KeyClass(r"quota:.+", Life.TIMED, "two windows of the quota; written by `limits`"),
-    "kombu": KeyClass(r"unacked(_index|_mutex)?|_kombu\..+", Life.PERMANENT, "Celery's own bookkeeping"),
-    "queue": KeyClass(r"[a-z0-9_-]+(\.batch)?", Life.PERMANENT, "Celery's list of tickets, one per tier and lane"),
-}
-"""Every family of keys, the special ones before those whose pattern would take them too."""
-
-
-def family(name: str) -> str | None:
-    """Name the family of a key, given without its namespace; None for a key that is not Vessel's."""
-    return next((which for which, kind in TTL_CLASSES.items() if re.fullmatch(kind.pattern, name)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +74,11 @@ class Keys(WebhookNames):
     def budgets(self) -> str:
         """Name the set of the tenants that have a cap."""
         return self._key("budgets")
+
+    @property
+    def spend_events(self) -> str:
+        """Name the stream that tells of caps that are nearly or wholly used."""
+        return self._key("budgets", "events")
 
     def flows(self, group: str) -> str:
         """Name the sorted set of a group's flows by the tokens they were given."""
@@ -288,6 +200,20 @@ class Keys(WebhookNames):
         return self._key("ledger")
 
     @property
+    def ledger_log(self) -> str:
+        """Name the hash that tells how far the usage log has been written and the ledger trimmed."""
+        return self._key("ledger", "log")
+
+    def sums(self, part: str = "sums", day: int | None = None) -> str:
+        """Name a hash of sums: `sums` or `tags` of the last hours, or of a UTC day its `day`, `hours` or `tags`."""
+        return self._key("ledger", part) if day is None else self._key("ledger", part, str(day))
+
+    @property
+    def tally(self) -> str:
+        """Name the hash of the ledger's sums for metrics."""
+        return self._key("tally")
+
+    @property
     def models(self) -> str:
         """Name the hash with the upstream's model list and the models seen gone."""
         return self._key("models")
@@ -335,10 +261,13 @@ class JobKeys:
     parked: str
     deadlines: str
     ledger: str
+    sums: str
+    tag_sums: str
     backlog: str
     flows: str
     groups: str
     batch: str
+    batch_calls: str
     lines_out: str
     lines_err: str
     lines_open: str
@@ -361,6 +290,7 @@ class GateKeys:
     maintenance: str
     budget: str
     whole: str
+    spend_events: str
 
 
 FAILOVER_ORG = "@openai"
@@ -386,6 +316,7 @@ def gate_keys(keys: Keys, org: str, model: str, tenant: str) -> GateKeys:
         maintenance=maintenance,
         budget=keys.budget(tenant),
         whole=keys.budget("*"),
+        spend_events=keys.spend_events,
     )
 
 
@@ -409,10 +340,13 @@ def job_keys(  # noqa: PLR0913  one name for each key
         parked=keys.parked,
         deadlines=keys.deadlines,
         ledger=keys.ledger,
+        sums=keys.sums("sums"),
+        tag_sums=keys.sums("tags"),
         backlog=keys.backlog(group, flow),
         flows=keys.flows(group),
         groups=keys.groups,
         batch=keys.batch(batch or "none"),
+        batch_calls=keys.batch(batch or "none", "calls"),
         lines_out=keys.batch(batch or "none", "out"),
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
 from vessel.maintain.carry import Carrier
 from vessel.maintain.feed import Feeder
@@ -16,7 +19,6 @@ from vessel.maintain.reconcile import Reconciler
 from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
 from vessel.upstream.outcome import Failure
-from vessel.usage.log import UsageLog
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -36,6 +38,7 @@ USAGE_LOG_LEASE_S = 5.0
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
+ACCOUNTS_EVERY_S = 30.0
 PRUNE_AT_ONCE = 500
 
 log = get_logger(__name__)
@@ -57,9 +60,10 @@ class Sweeper:
         self.batches = BatchKeeper(door, runner, worker)
         self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
-        self.usage_log = UsageLog(door.settings.usage_log_path, self.keys.ledger)
+        self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
         self._doubted = False
+        self._log_level_at: float | None = None
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
@@ -157,9 +161,22 @@ class Sweeper:
         await self.spool.replay(self.runner)
 
     async def _write_usage(self) -> None:
-        if await self._holds("usage_log", USAGE_LOG_LEASE_S):
-            while await self.usage_log.follow(self.runner):
-                pass
+        if not await self._holds("usage_log", USAGE_LOG_LEASE_S):
+            self._log_level_at = None
+            return
+        now = time.monotonic()
+        await self.accountant.write()
+        self._log_level_at = now
+        if self._due("accounts", ACCOUNTS_EVERY_S):
+            await self.accountant.keep()
+
+    def usage_log_behind_s(self) -> float:
+        """Return how long ago the usage log held the whole ledger; not a number where another process writes it.
+
+        Also for other threads than the loop's.
+        """
+        known = self._log_level_at
+        return math.nan if known is None else time.monotonic() - known
 
     async def _refresh_models(self) -> None:
         """Let one process ask now and then what the key may call, for all; at once where a model is doubted."""

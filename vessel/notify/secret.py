@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from standardwebhooks import Webhook
 
 from vessel.errors import SettingsError
-from vessel.settings import WEBHOOK_SECRET
+from vessel.settings.values import WEBHOOK_SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

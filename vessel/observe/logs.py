@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +27,25 @@ def redact_text(text: str) -> str:
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Mask what must not be logged, by field name and by shape."""
+    """Mask what must not be logged, by field name and by shape, however deep it lies."""
     for name, value in event.items():
-        if name in _FORBIDDEN:
-            event[name] = MASK
-        elif isinstance(value, str):
-            event[name] = redact_text(value)
+        event[name] = MASK if name in _FORBIDDEN else _redacted(value)
     return event
+
+
+def _redacted(value: Any) -> Any:
+    """Mask a value, part by part; an exception is shown by its class alone."""
+    match value:
+        case str():
+            return redact_text(value)
+        case None | int() | float():
+            return value
+        case Mapping():
+            return {str(k): MASK if str(k) in _FORBIDDEN else _redacted(part) for k, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_redacted(part) for part in value]
+        case _:
+            return type(value).__name__ if isinstance(value, BaseException) else redact_text(str(value))
 
 
 def error_class(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, assert_never
 from vessel.jobs.steps import STREAM_BROKEN
 from vessel.registry import Vessel, vessel_of
 from vessel.routing.decision import Complete, Decision, Fail, Park, Reroute, Retry, Situation
-from vessel.upstream.outcome import Failure, Reason, Success
+from vessel.upstream.outcome import NEVER, Failure, Reason, Success
 from vessel.wire import JobState, OnOutage, Priority, SpeedPriority
 
 if TYPE_CHECKING:
@@ -213,7 +213,11 @@ def _wait_for_key(s: Situation, failure: Failure) -> Decision:
 
 
 def _held_back(s: Situation, failure: Failure) -> Decision:
-    """Wait until the gate opens; use another model while only this one is held back."""
+    """Wait until the gate opens; use another model while only this one is held back, or is too dear for a cap."""
+    if failure.reason is Reason.OVER_BUDGET and failure.detail == NEVER:
+        after = range(s.hop + 1, len(s.hops))
+        cheaper = next((hop for hop in after if s.hops[hop].model not in s.unavailable), None)
+        return _fail(s, failure, "") if cheaper is None else Reroute(cheaper, str(failure.reason))
     if failure.reason is Reason.BREAKER_OPEN and failure.detail == "model":
         down = _step_down(s, failure)
         if down is not None:
@@ -346,7 +350,7 @@ def _expired(s: Situation, failure: Failure) -> Fail:
 
 
 def _fail(s: Situation, failure: Failure, rest: str) -> Fail:
-    return Fail(JobState.FAILED, str(failure.reason), f"{failure.message} {rest}{_made(s)}")
+    return Fail(JobState.FAILED, str(failure.reason), f"{failure.message} {rest}".rstrip() + _made(s))
 
 
 def _made(s: Situation) -> str:

@@ -3,7 +3,10 @@
 A text starts with `[` + the first 16 hex digits of the SHA-256 of the messages' canonical JSON (sorted keys, no spaces,
 UTF-8) + `] `, then quotes the last thing the user said, then fills up. Marks in the last user text change the answer:
 `<<empty>>` gives content "" (stop), `<<null>>` gives no content (length: thinking ate the budget), `<<tokens:N>>` gives
-a text of exactly N tokens.
+a text of exactly N tokens. `<<unfit:N>>` in any user text: the first N answers of the conversation are JSON that does
+not fit the schema asked for, as if the model had not kept to it.
+
+In JSON mode an answer fits the schema that a system message holds, where one does.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from vessel.simulator.schema import example
+from vessel.simulator.schema import example, told_schema
 from vessel.simulator.tokens import BYTES_PER_TOKEN, count_text, cut_text
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ EMPTY = "<<empty>>"
 NULL = "<<null>>"
 QUOTED_CHARS = 60
 MIN_TOKENS = 8
+_UNFIT = re.compile(r"<<unfit:(\d)>>")
 _LENGTH = re.compile(r"<<tokens:(\d{1,6})>>")
 _canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode
 _SENTENCES = (
@@ -77,9 +81,9 @@ def expected_text(
 def answer_text(messages: Sequence[Any], mark: str, response_format: dict[str, Any] | None) -> str:
     """Return `expected_text` where the digest is already known."""
     kind = (response_format or {}).get("type", "text")
-    if response_format is not None and kind == "json_schema":
-        schema = (response_format.get("json_schema") or {}).get("schema") or {}
-        return json.dumps(example(schema, f"[{mark}]"))
+    schema = _schema(messages, response_format or {})
+    if schema is not None:
+        return json.dumps({"unfit": f"[{mark}]"} if _slips(messages) else example(schema, f"[{mark}]"))
     said = last_user_text(messages)
     if EMPTY in said or NULL in said:
         return ""
@@ -92,6 +96,22 @@ def answer_text(messages: Sequence[Any], mark: str, response_format: dict[str, A
     number = int(mark, 16)
     first, count = number >> 8, 1 + number % 6
     return (head + "".join(_SENTENCES[(first + 3 * i) % len(_SENTENCES)] for i in range(count))).rstrip()
+
+
+def _schema(messages: Sequence[Any], response_format: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the schema that an answer is to fit: that of the request, or the first one a system message tells."""
+    if response_format.get("type") == "json_schema":
+        return (response_format.get("json_schema") or {}).get("schema") or {}
+    if response_format.get("type") == "json_object":
+        told = (text_of(m) for m in messages if isinstance(m, dict) and m.get("role") in {"system", "developer"})
+        return next((found for text in told if (found := told_schema(text)) is not None), None)
+    return None
+
+
+def _slips(messages: Sequence[Any]) -> bool:
+    wanted = _UNFIT.search("\n".join(text_of(m) for m in messages if isinstance(m, dict) and m.get("role") == "user"))
+    answered = sum(1 for message in messages if isinstance(message, dict) and message.get("role") == "assistant")
+    return wanted is not None and answered < int(wanted[1])
 
 
 def _exactly(head: str, tokens: int) -> str:

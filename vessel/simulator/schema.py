@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_DEPTH = 12
+DEEP = 6
+"""Beyond it a tree is brought to its end."""
+
 DEEPEST = 50
 MOST_ITEMS = 100
 MOST_CHARS = 10_000
@@ -28,7 +32,7 @@ def _are_words(value: Any) -> bool:
 
 
 _SHAPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
-    (_CHOICES, lambda value: isinstance(value, list) and bool(value), "an array"),
+    ((*_CHOICES, "prefixItems"), lambda value: isinstance(value, list) and bool(value), "an array"),
     (("enum",), lambda value: isinstance(value, list) and bool(value), "an array"),
     (_NAMED, lambda value: isinstance(value, dict), "an object"),
     (("minItems", "maxItems", "minLength", "maxLength"), _is_count, "a whole number of at least 0"),
@@ -37,6 +41,10 @@ _SHAPES: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("$ref", "format"), lambda value: isinstance(value, str), "a string"),
     (("type",), lambda value: isinstance(value, str) or (_are_words(value) and bool(value)), "a string"),
 )
+_RULES = (
+    "prefixItems", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minItems", "maxItems",
+    "minLength", "maxLength",
+)  # fmt: skip
 _FORMATS = {
     "date": "2026-11-24",
     "date-time": "2026-11-24T00:00:00Z",
@@ -51,6 +59,16 @@ _FORMATS = {
 def example(schema: Any, mark: str) -> Any:
     """Return a value for a schema that is not malformed; strings hold `mark` where the schema leaves them free."""
     return _value(schema, mark, schema if isinstance(schema, dict) else {}, 0)
+
+
+def told_schema(text: str) -> dict[str, Any] | None:
+    """Return the first JSON schema in a text, None where it holds none that can be filled in."""
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
+    except (ValueError, RecursionError):
+        return None
+    is_schema = isinstance(found, dict) and "type" in found and malformed(found) is None
+    return found if is_schema else None
 
 
 def lacks_strictness(schema: Any) -> str | None:
@@ -95,13 +113,15 @@ def malformed(schema: Any, depth: int = 0) -> str | None:
 def _value(schema: Any, mark: str, root: dict[str, Any], depth: int) -> Any:
     if not isinstance(schema, dict) or depth > MAX_DEPTH:
         return None
+    if "description" in schema:
+        schema = _obeyed(schema)
     if "$ref" in schema:
         return _value(_resolve(str(schema["$ref"]), root), mark, root, depth + 1)
     if choices := [schema["const"]] if "const" in schema else schema.get("enum"):
         return choices[int(mark[1:5], 16) % len(choices)]
     for name in ("anyOf", "oneOf"):
         if schema.get(name):
-            return _value(_first_real(schema[name]), mark, root, depth + 1)
+            return _value(_first_real(schema[name], deep=depth > DEEP), mark, root, depth + 1)
     if schema.get("allOf"):
         merged: dict[str, Any] = {}
         for part in schema["allOf"]:
@@ -109,6 +129,19 @@ def _value(schema: Any, mark: str, root: dict[str, Any], depth: int) -> Any:
                 merged |= _resolve(str(part["$ref"]), root) if "$ref" in part else part
         return _value(merged, mark, root, depth + 1)
     return _typed(schema, mark, root, depth)
+
+
+def _obeyed(schema: dict[str, Any]) -> dict[str, Any]:
+    """Read rules such as `minimum: 1` out of a description, as a model does."""
+    told, rules = str(schema["description"]), dict[str, Any]()
+    for name in _RULES:
+        _, found, rest = told.partition(f"{name}: ")
+        if found:
+            try:
+                rules[name] = json.JSONDecoder().raw_decode(rest)[0]
+            except (ValueError, RecursionError):
+                continue
+    return schema | rules if malformed(rules) is None else schema
 
 
 def _typed(schema: dict[str, Any], mark: str, root: dict[str, Any], depth: int) -> Any:
@@ -122,8 +155,7 @@ def _typed(schema: dict[str, Any], mark: str, root: dict[str, Any], depth: int) 
             properties = schema.get("properties") or {}
             return {name: _value(sub, mark, root, depth + 1) for name, sub in properties.items()}
         case "array":
-            size = min(MOST_ITEMS, max(schema.get("minItems", 1), min(1, schema.get("maxItems", 1))))
-            return [_value(schema.get("items") or {"type": "string"}, mark, root, depth + 1) for _ in range(size)]
+            return [_value(part, mark, root, depth + 1) for part in _items(schema, depth)]
         case "integer" | "number":
             return _number(schema, mark, whole=kind == "integer")
         case "boolean":
@@ -132,6 +164,16 @@ def _typed(schema: dict[str, Any], mark: str, root: dict[str, Any], depth: int) 
             return None
         case _:
             return _string(schema, mark)
+
+
+def _items(schema: dict[str, Any], depth: int) -> list[Any]:
+    """Say what stands in an array: the parts of a tuple, or one item; none where a tree must end."""
+    if "prefixItems" in schema:
+        return list(schema["prefixItems"])
+    size = min(MOST_ITEMS, max(schema.get("minItems", 1), min(1, schema.get("maxItems", 1))))
+    if depth > DEEP and not schema.get("minItems"):
+        size = 0
+    return [schema.get("items") or {"type": "string"}] * size
 
 
 def _number(schema: dict[str, Any], mark: str, *, whole: bool) -> float:
@@ -150,8 +192,10 @@ def _string(schema: dict[str, Any], mark: str) -> str:
     return text[: schema["maxLength"]] if "maxLength" in schema else text
 
 
-def _first_real(choices: list[Any]) -> Any:
-    return next((one for one in choices if not (isinstance(one, dict) and one.get("type") == "null")), choices[0])
+def _first_real(choices: list[Any], *, deep: bool) -> Any:
+    """Choose the first that is not null, or null where a tree must end."""
+    nulls = [one for one in choices if isinstance(one, dict) and one.get("type") == "null"]
+    return nulls[0] if deep and nulls else next((one for one in choices if one not in nulls), choices[0])
 
 
 def _resolve(reference: str, root: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class Reason(StrEnum):
     OVER_BUDGET = "over_budget"  # the gate holds calls back: a spend cap is reached
 
 
+NEVER = "never"
+"""The detail of OVER_BUDGET where a call could not fit its cap even if nothing else were spent."""
+
+
 class Charge(StrEnum):
     """Whether the organisation pays for the call."""
 

@@ -1,6 +1,7 @@
 """`usage_log.jsonl`: the ledger as the seed's lines, one per entry, never torn or doubled, rebuildable from Redis.
 
-The file is its own cursor: each line names its entry, so a writer that died goes on after the last whole line.
+The file is its own cursor: each line names its entry, so a writer that died goes on after the last whole line. A full
+file is renamed to `usage_log.<time of its last line>.jsonl` in the same step that begins the next one.
 """
 
 from __future__ import annotations
@@ -8,26 +9,35 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from glob import escape
 from typing import IO, TYPE_CHECKING, Any
 
 from vessel.keyspace.script import Call, command, pairs, word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vessel.keyspace.connect import AsyncRunner
 
 PAGE = 500
 TAIL_BYTES = 1 << 16
+DAY_MS = 86_400_000
 Entry = tuple[str, dict[str, bytes]]
+
+
+def at_ms(entry_id: str) -> int:
+    """Return when an entry was written, by Redis' clock."""
+    return int(entry_id.partition("-")[0])
 
 
 def render(entry_id: str, fields: Mapping[str, bytes]) -> bytes:
     """Write one entry as its line: the time is that of Redis when the call ended."""
-    at = datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC).isoformat(timespec="milliseconds")
+    at = datetime.fromtimestamp(at_ms(entry_id) / 1000, UTC).isoformat(timespec="milliseconds")
     head = json.dumps({"timestamp": at}, separators=(",", ":"))[:-1]
     tail = json.dumps({"outcome": fields["outcome"].decode(), "entry": entry_id}, separators=(",", ":"))[1:]
     return f"{head},{fields['row'].decode()[1:-1]},{tail}\n".encode()
@@ -42,50 +52,91 @@ def entries(ledger: str, after: str, count: int = PAGE) -> Call[list[Entry]]:
     return command("XRANGE", ledger, f"({after}" if after else "-", "+", "COUNT", count, parse=parse)
 
 
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """When a log begins a new file: above so many bytes (0: never for its size), and where `daily` at midnight UTC."""
+
+    max_bytes: int = 0
+    daily: bool = False
+
+
 class UsageLog:
     """Follows the ledger into one file. At most one writer at a time: a role lease between hosts, flock on one."""
 
-    def __init__(self, path: Path, ledger: str) -> None:
+    def __init__(self, path: Path, ledger: str, rotation: Rotation | None = None) -> None:
         """Name the file and the ledger's stream."""
-        self.path, self.ledger = path, ledger
+        self.path, self.ledger, self.rotation = path, ledger, rotation or Rotation()
+        self.written = ""
+        """The last entry that is safely in the file, as of the last look; nothing up to it is written again."""
 
     async def follow(self, runner: AsyncRunner) -> bool:
-        """Append what is new; an amended entry rebuilds the file. Returns whether there may be more at once."""
+        """Append what is new; an amended entry replaces its line. Returns whether there may be more at once."""
+        self.written = ""
         with self._locked() as file:
             if file is None:
                 return False
-            found = await runner.run(entries(self.ledger, _cursor(file)))
-            if any("amends" in fields for _, fields in found):
-                await self._rebuild(runner)
-                return False
-            _append(file, found)
-        return len(found) == PAGE
+            last = _cut_torn(file)
+            after = last or self._archived()
+            found = await runner.run(entries(self.ledger, after))
+            gone = {fields["amends"] for _, fields in found if "amends" in fields}
+            if gone and self._drop(gone):
+                return True  # the log is another file now
+            done = self._append(file, last, found)
+            self.written = found[done - 1][0] if done else after
+        return done < len(found) or len(found) == PAGE
 
-    async def rebuild(self, runner: AsyncRunner) -> bool:
-        """Rebuild our lines from Redis, which decides. False: another writer is at it, nothing was changed."""
-        with self._locked() as file:
-            if file is None:
-                return False
-            await self._rebuild(runner)
-        return True
+    def archives(self) -> list[Path]:
+        """List the full files that are still beside the log, oldest first."""
+        return sorted(self.path.parent.glob(f"{escape(self.path.stem)}.[0-9]*T*-*{escape(self.path.suffix)}"))
 
-    async def _rebuild(self, runner: AsyncRunner) -> None:
-        """Write what is not ours and the whole ledger to a new file, and put it in place of the old one.
+    def _archived(self) -> str:
+        """Return the last entry of the newest full file: the cursor where the log itself has no line yet."""
+        for path in reversed(self.archives()):
+            with path.open("rb") as file:
+                if found := _last_of(file)[0]:
+                    return found
+        return ""
 
-        The old file's lock is held.
-        """
-        partial = self.path.with_name(f"{self.path.name}.rebuild")
-        after = ""
-        with os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), "r+b") as file:
-            file.writelines(_foreign(self.path))
-            while found := await runner.run(entries(self.ledger, after)):
-                _append(file, found)
-                after = found[-1][0]
-        partial.replace(self.path)
+    def _append(self, file: IO[bytes], last: str, found: Sequence[Entry]) -> int:
+        """Write lines up to where the file is full, and put it aside then; returns how many were written."""
+        size, lines = file.tell(), list[bytes]()
+        for entry_id, fields in found:
+            line = render(entry_id, fields)
+            if last and self._is_full(last, entry_id, size + len(line)):
+                break
+            lines.append(line)
+            last, size = entry_id, size + len(line)
+        if lines:
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+        if len(lines) < len(found):
+            self._put_aside(last)
+        return len(lines)
+
+    def _is_full(self, last: str, entry_id: str, size: int) -> bool:
+        over_day = self.rotation.daily and at_ms(last) // DAY_MS != at_ms(entry_id) // DAY_MS
+        return over_day or 0 < self.rotation.max_bytes < size
+
+    def _put_aside(self, last: str) -> None:
+        """Rename the full log by its last entry; whoever follows next begins a new one behind that entry."""
+        at = datetime.fromtimestamp(at_ms(last) / 1000, UTC).isoformat(timespec="milliseconds")
+        stamp = "".join(c for c in at.removesuffix("+00:00") if c.isalnum())
+        number = int(last.partition("-")[2])
+        while (aside := self.path.with_name(f"{self.path.stem}.{stamp}-{number:04}{self.path.suffix}")).exists():
+            number += 1
+        self.path.rename(aside)
+        _sync_folder(self.path.parent)
+
+    def _drop(self, gone: Collection[bytes]) -> bool:
+        """Take the lines of entries that are no more out of the files; tells whether the log itself was replaced."""
+        for path in self.archives():
+            _without(path, gone)
+        return _without(self.path, gone)
 
     @contextmanager
     def _locked(self) -> Iterator[IO[bytes] | None]:
-        """Open the file and lock it; None when another writer has it, or has just put a rebuilt one in its place."""
+        """Open the file and lock it; None when another writer has it, or has just put another one in its place."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             try:
@@ -96,8 +147,8 @@ class UsageLog:
             yield file if current else None
 
 
-def _cursor(file: IO[bytes]) -> str:
-    """Return the entry of the last line that names one, and cut a torn line behind the last whole one."""
+def _last_of(file: IO[bytes]) -> tuple[str, int, int]:
+    """Return the entry of the last line that names one, where the last whole line ends, and the file's size."""
     size = start = file.seek(0, os.SEEK_END)
     step, whole, found = TAIL_BYTES, 0, ""
     while start > 0 and not found:
@@ -106,32 +157,60 @@ def _cursor(file: IO[bytes]) -> str:
         tail = file.read()
         whole = tail.rfind(b"\n") + 1
         found = _last_entry(tail[:whole])
-    if start + whole != size:
-        file.truncate(start + whole)
-    file.seek(start + whole)
+    return found, start + whole, size
+
+
+def _cut_torn(file: IO[bytes]) -> str:
+    """Return the last entry, and cut a torn line behind the last whole one; the file stands at its end then."""
+    found, end, size = _last_of(file)
+    if end != size:
+        file.truncate(end)
+    file.seek(end)
     return found
 
 
 def _last_entry(lines: bytes) -> str:
     """Name the entry of the last of our lines; a line of another program, as the seed's, has none."""
     for line in reversed(lines.splitlines()):
-        if b'"entry"' in line:
-            try:
-                return str(json.loads(line)["entry"])
-            except (ValueError, KeyError, TypeError):
-                continue
+        if found := _entry_of(line):
+            return found
     return ""
 
 
-def _foreign(path: Path) -> Iterator[bytes]:
-    """Read the whole lines that another program wrote, as the seed's own: Redis could not give them again."""
+def _entry_of(line: bytes) -> str:
+    if b'"entry"' not in line:
+        return ""
+    try:
+        found = json.loads(line)["entry"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) and re.fullmatch(r"\d+-\d+", found) else ""
+
+
+def _without(path: Path, gone: Collection[bytes]) -> bool:
+    """Replace a file by one without the lines of these entries, whole or not at all; tells whether it had any."""
+    names = {name.decode() for name in gone}
+
+    def is_gone(line: bytes) -> bool:
+        return any(name in line for name in gone) and _entry_of(line) in names
+
     with path.open("rb") as file:
-        yield from (line for line in file if b'"entry"' not in line and line.endswith(b"\n"))
+        if not any(is_gone(line) for line in file):
+            return False
+        file.seek(0)
+        partial = path.with_name(f"{path.name}.partial")
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as kept:
+            kept.writelines(line for line in file if not is_gone(line))
+            kept.flush()
+            os.fsync(kept.fileno())
+    partial.replace(path)
+    _sync_folder(path.parent)
+    return True
 
 
-def _append(file: IO[bytes], found: Iterable[Entry]) -> None:
-    lines = b"".join(render(entry_id, fields) for entry_id, fields in found)
-    if lines:
-        file.write(lines)
-        file.flush()
-        os.fsync(file.fileno())
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

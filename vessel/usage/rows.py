@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SUCCEEDED = "succeeded"
 FAILED = "failed"
 NANO = Decimal(10) ** 9
+_COST, _FEES = "@COST@", "@FEES@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def ledger_row(
     row: dict[str, Any] = {
         "model": call.model.served_id,
         "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens, "cached": usage.cached_tokens},
-        "cost_usd": "@COST@",
+        "cost_usd": _COST,
         "vessel": str(call.model.vessel),
         "job_id": call.job.id,
         "attempt": call.number,
@@ -82,7 +83,7 @@ def ledger_row(
     tags = call.job.policy.get("tags")
     if tags:
         row["tags"] = tags
-    return _dump(row).replace('"@COST@"', format(cost, "f"), 1)
+    return _dump(row).replace(f'"{_COST}"', format(cost, "f"), 1)  # before tags, which may hold any text
 
 
 def unknown_row(call: Call) -> str:
@@ -123,7 +124,7 @@ def ending(call: Call, outcome: Outcome, *, counted: bool) -> Ending:
                 call, outcome.usage, billed.usd, outcome.request_id, estimated=billed.estimated, more=more
             )
             if outcome.tools:
-                booked = booked.replace('"@FEES@"', format(billed.tools_usd, "f"), 1)
+                booked = booked.replace(f'"{_FEES}"', format(billed.tools_usd, "f"), 1)
             cost_nano = nano(billed.usd)
             row = _ending_row(outcome, "", 200, counted=True, cost_nano=cost_nano)
             back = settle(call.charge, outcome.usage, cost_nano)
@@ -138,7 +139,7 @@ def _more(success: Success) -> dict[str, Any]:
     """Say in the ledger which tools ran, what of the cost they are, and which models were behind a system."""
     more: dict[str, Any] = {}
     if success.tools:
-        more |= {"tools": dict(success.tools), "tool_cost_usd": "@FEES@"}
+        more |= {"tools": dict(success.tools), "tool_cost_usd": _FEES}
     if success.parts:
         more["models"] = [
             {"model": name, "tokens": {"input": usage.prompt_tokens, "output": usage.completion_tokens}}

@@ -19,15 +19,17 @@ BLOCK_MS = 2000
 """How long a blocking read waits at the server; below every socket timeout."""
 
 
-def read_streams(after: Mapping[str, str], *, block_ms: int = BLOCK_MS) -> Call[dict[str, list[Event]]]:
-    """Wait for entries of streams, each after an id; streams without any are left out."""
+def read_streams(
+    after: Mapping[str, str], *, block_ms: int = BLOCK_MS, most: int = 500
+) -> Call[dict[str, list[Event]]]:
+    """Wait for entries of streams, each after an id; streams without any are left out. 0 ms: do not wait."""
 
     def parse(raw: Any) -> dict[str, list[Event]]:
         streams = raw.items() if isinstance(raw, dict) else raw or ()
         return {word(name): events_in(rows) for name, rows in streams if rows}
 
-    head = ("XREAD", "COUNT", 500, "BLOCK", max(1, block_ms), "STREAMS")
-    return command(*head, *after, *after.values(), parse=parse)
+    wait = ("BLOCK", block_ms) if block_ms > 0 else ()
+    return command("XREAD", "COUNT", most, *wait, "STREAMS", *after, *after.values(), parse=parse)
 
 
 def read_stream(stream: str, after: str, *, block_ms: int = BLOCK_MS) -> Call[list[Event]]:
@@ -75,6 +77,12 @@ def succeeded(job: Job) -> Job:
         return job
     raise JobFailed(job.id, str(job.state), job.reason or str(job.state), job.message or "no reason was recorded",
                     job.attempts)  # fmt: skip
+
+
+def order_of(event_id: str) -> tuple[int, int]:
+    """Read an entry's id as what it is ordered by."""
+    first, _, second = event_id.partition("-")
+    return int(first), int(second or 0)
 
 
 def events_in(rows: Any) -> list[Event]:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from vessel.errors import JobNotFound, Unreachable, WaitTimeout
+from vessel.errors import ClientClosed, JobNotFound, Unreachable, WaitTimeout
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.watch.calls import BLOCK_MS, read_stream
 
@@ -51,7 +51,7 @@ class Waiter:
                 found.set()
 
     def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable."""
+        """Wait for a job's end and return it whole. Raises WaitTimeout, JobNotFound, RedisUnreachable, ClientClosed."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         woken = self._waiting.get(job_id)
         if woken is None:
@@ -65,6 +65,7 @@ class Waiter:
         while True:
             if woken.wait(_left(until, LOOK_AGAIN_S)):
                 self.forget(job_id, woken)
+            self._check_open()
             woken = self.register(job_id)
             job = self._read(job_id)
             if job.terminal:
@@ -91,6 +92,7 @@ class Waiter:
                 block = int(min(BLOCK_MS, 1000 * _left(until, BLOCK_MS / 1000)))
                 events = runner.run(read_stream(self._keys.events(job_id), after, block_ms=block))
                 after = events[-1][0] if events else after
+                self._check_open()
                 if not events:
                     _check(until)
 
@@ -114,8 +116,15 @@ class Waiter:
             woken.set()
 
     def close(self) -> None:
-        """Let the tail end at its next wake-up; waiters are not woken."""
-        self._closed = True
+        """Wake whoever waits, with ClientClosed, and let the tail end at its next wake-up."""
+        with self._lock:
+            self._closed = True
+            for woken in self._waiting.values():
+                woken.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
 
 
 def _left(until: float | None, most: float) -> float:

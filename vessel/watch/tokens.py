@@ -1,13 +1,15 @@
-"""Reading a job's answer as it comes, from any point on: in threads and in coroutines, without polling.
+"""Reading a job's answer as it comes, from any point on and without polling: what readers share, and that of threads.
 
-Each reader blocks on a connection of its own, on the job's tokens and its events together, and says in the background
-that it is there, however long its caller takes over a piece: a job without readers is cancelled.
+A thread's reader blocks on a connection of its own, on the job's tokens and its events together; those of an event loop
+share one (`readers`). Each says in the background that it is there, however long its caller takes over a piece: a job
+without readers is cancelled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import threading
 import time
@@ -21,11 +23,11 @@ from vessel.watch.calls import BLOCK_MS, Event, events_in, read_streams, succeed
 from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator
+    from collections.abc import Generator, Sequence
 
     from vessel.jobs.model import Job
     from vessel.jobs.store import JobStore
-    from vessel.keyspace.connect import AsyncRunner, SyncRunner
+    from vessel.keyspace.connect import SyncRunner
 
 BEGINNING = "0"
 HEARTBEAT_S = 10.0
@@ -37,7 +39,7 @@ LOOK_AGAIN_S = 30.0
 
 PATIENCE_S = 30.0
 RECONNECT_S = 0.2
-_AT_ONCE = 500
+AT_ONCE = 500
 _ID = re.compile(r"\d{1,10}(-\d{1,10})?", re.ASCII)
 
 
@@ -77,74 +79,90 @@ def check_after(event_id: str) -> str:
     return event_id
 
 
-class _Tail:
-    """How far a reader has read."""
+def together(found: Sequence[Tokens]) -> Tokens:
+    """Make one of at least one, with the id of the last: whoever goes on after it has had them all."""
+    head = next((tokens.head for tokens in found if tokens.head is not None), None)
+    return Tokens(found[-1].id, tuple(piece for tokens in found for piece in tokens.pieces), head)
+
+
+class Position:
+    """How far a reader has read a job's answer, and what it knows of its end."""
 
     def __init__(self, store: JobStore, job_id: str, after: str, tenant: str | None) -> None:
-        keys = store.keys
-        self.store, self.job_id, self.tenant = store, job_id, tenant
-        self.tokens, self.events = keys.tokens(job_id), keys.events(job_id)
-        self._after, self._seen = check_after(after), BEGINNING
-        self.over = False
+        """Begin after an event. Raises InvalidRequest."""
+        self.store, self.job_id, self.stream = store, job_id, store.keys.tokens(job_id)
+        self._tenant, self.after = tenant, check_after(after)
         self.streamed = after != BEGINNING
 
-    def look(self, job: Job | None) -> None:
-        """Learn whether the job has ended. Raises JobNotFound."""
-        if job is None or self.tenant not in {None, job.tenant}:
+    def check(self, job: Job | None) -> Job:
+        """Return a job that is there for this reader. Raises JobNotFound."""
+        if job is None or self._tenant not in {None, job.tenant}:
             raise JobNotFound
-        self.over = job.terminal
-
-    def listen(self, block_ms: int) -> Call[dict[str, list[Event]]]:
-        return read_streams({self.tokens: self._after, self.events: self._seen}, block_ms=block_ms)
-
-    def heard(self, streams: dict[str, list[Event]]) -> list[Tokens]:
-        for event_id, fields in streams.get(self.events, ()):
-            self._seen, self.over = event_id, self.over or fields["state"] in TERMINAL
-        return self.read(streams.get(self.tokens, []))
+        return job
 
     def rest(self) -> Call[list[Event]]:
-        """Read what was written before the end."""
-        return command("XRANGE", self.tokens, f"({self._after}", "+", "COUNT", _AT_ONCE, parse=events_in)
+        """Read what is there by now, a page of AT_ONCE entries at most."""
+        return command("XRANGE", self.stream, f"({self.after}", "+", "COUNT", AT_ONCE, parse=events_in)
 
     def read(self, rows: list[Event]) -> list[Tokens]:
+        """Take entries in."""
         found = []
         for event_id, fields in rows:
-            self._after = event_id
+            self.after = event_id
             head = json.loads(fields["head"]) if "head" in fields else None
             found.append(Tokens(event_id, tuple(json.loads(fields["pieces"])), head))
         self.streamed = self.streamed or bool(found)
         return found
 
-    def end(self, job: Job | None) -> Ended:
-        """Give the last event. Raises JobFailed, JobNotFound."""
-        if job is None:
-            raise JobNotFound
+    def end(self, job: Job) -> Ended:
+        """Give the last event. Raises JobFailed."""
         return Ended(succeeded(job), self.streamed)
 
 
-class _Beat:
+class _Listening:
+    """What a thread's connection of its own listens to: a job's tokens and events, together."""
+
+    def __init__(self, position: Position, job: Job) -> None:
+        self.position, self.over = position, job.terminal
+        self._events, self._seen = position.store.keys.events(job.id), BEGINNING
+
+    def listen(self, block_ms: int) -> Call[dict[str, list[Event]]]:
+        return read_streams({self.position.stream: self.position.after, self._events: self._seen}, block_ms=block_ms)
+
+    def heard(self, streams: dict[str, list[Event]]) -> list[Tokens]:
+        for event_id, fields in streams.get(self._events, ()):
+            self._seen, self.over = event_id, self.over or fields["state"] in TERMINAL
+        return self.position.read(streams.get(self.position.stream, []))
+
+
+class Beat:
     """When a reader was last given something, and when it is to look again."""
 
     def __init__(self, every_s: float) -> None:
+        """Begin now."""
         self._every_s = every_s
         self.spoken()
         self._look_at = time.monotonic() + LOOK_AGAIN_S
         self._lost_at: float | None = None
 
     def spoken(self) -> None:
+        """Note that it was given something."""
         self._due = time.monotonic() + self._every_s
 
     @property
-    def block_ms(self) -> int:
-        return max(1, min(BLOCK_MS, int(1000 * (self._due - time.monotonic()))))
+    def left_s(self) -> float:
+        """Tell how long it may stay silent."""
+        return max(0.001, self._due - time.monotonic())
 
     def due(self) -> bool:
+        """Tell whether it is to be told of the silence; true once."""
         if time.monotonic() < self._due:
             return False
         self.spoken()
         return True
 
     def looks(self) -> bool:
+        """Tell whether it is to look at its job; true once."""
         if time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + LOOK_AGAIN_S
@@ -156,6 +174,7 @@ class _Beat:
         return time.monotonic() - self._lost_at > PATIENCE_S
 
     def found(self) -> None:
+        """Note that Redis is there."""
         self._lost_at = None
 
 
@@ -175,8 +194,8 @@ def follow(
     """
     from vessel.keyspace.connect import SyncRunner, connect  # noqa: PLC0415  producers import no Redis before they use it
 
-    tail, beat = _Tail(store, job_id, after, tenant), _Beat(heartbeat_s)
-    tail.look(runner.run(store.peek(job_id)))
+    position, beat = Position(store, job_id, after, tenant), Beat(heartbeat_s)
+    tail = _Listening(position, position.check(runner.run(store.peek(job_id))))
     gone = threading.Event()
     threading.Thread(target=_attend, args=(runner, store, job_id, gone), name="vessel-reader", daemon=True).start()
     client = connect(url)
@@ -184,9 +203,9 @@ def follow(
         listener = SyncRunner(client)
         while not tail.over:
             try:
-                found = tail.heard(listener.run(tail.listen(beat.block_ms)))
+                found = tail.heard(listener.run(tail.listen(min(BLOCK_MS, math.ceil(1000 * beat.left_s)))))
                 if beat.looks():
-                    tail.look(runner.run(store.peek(job_id)))
+                    tail.over = position.check(runner.run(store.peek(job_id))).terminal
                 beat.found()
             except Unreachable:
                 if beat.lost():
@@ -198,9 +217,9 @@ def follow(
                 beat.spoken()
             elif beat.due():
                 yield None
-        while found := tail.read(runner.run(tail.rest())):
+        while found := position.read(runner.run(position.rest())):
             yield from found
-        yield tail.end(runner.run(store.read(job_id)))
+        yield position.end(position.check(runner.run(store.read(job_id))))
     finally:
         gone.set()
         client.close()
@@ -212,58 +231,3 @@ def _attend(runner: SyncRunner, store: JobStore, job_id: str, gone: threading.Ev
             runner.run(attend(store.keys, job_id))
         if gone.wait(ATTEND_S):
             return
-
-
-async def follow_async(
-    url: str,
-    store: JobStore,
-    runner: AsyncRunner,
-    job_id: str,
-    *,
-    after: str = BEGINNING,
-    tenant: str | None = None,
-    heartbeat_s: float = HEARTBEAT_S,
-) -> AsyncGenerator[TokenEvent]:
-    """Yield what `follow` does, in coroutines; close the iterator to stop being a reader."""
-    import asyncio  # noqa: PLC0415  a third of what the blocking client's import costs
-
-    from vessel.keyspace.connect import AsyncRunner, connect_async  # noqa: PLC0415  as above
-
-    tail, beat = _Tail(store, job_id, after, tenant), _Beat(heartbeat_s)
-    tail.look(await runner.run(store.peek(job_id)))
-    attending = asyncio.ensure_future(_attend_async(runner, store, job_id))
-    listener = AsyncRunner(connect_async(url, blocking_s=BLOCK_MS / 1000))
-    try:
-        while not tail.over:
-            try:
-                found = tail.heard(await listener.run(tail.listen(beat.block_ms)))
-                if beat.looks():
-                    tail.look(await runner.run(store.peek(job_id)))
-                beat.found()
-            except Unreachable:
-                if beat.lost():
-                    raise
-                await asyncio.sleep(RECONNECT_S)
-                found = []
-            for tokens in found:
-                yield tokens
-            if found:
-                beat.spoken()
-            elif beat.due():
-                yield None
-        while found := tail.read(await runner.run(tail.rest())):
-            for tokens in found:
-                yield tokens
-        yield tail.end(await runner.run(store.read(job_id)))
-    finally:
-        attending.cancel()
-        await listener.close()
-
-
-async def _attend_async(runner: AsyncRunner, store: JobStore, job_id: str) -> None:
-    import asyncio  # noqa: PLC0415  as above
-
-    while True:
-        with contextlib.suppress(VesselError):
-            await runner.run(attend(store.keys, job_id))
-        await asyncio.sleep(ATTEND_S)

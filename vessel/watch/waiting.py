@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from vessel.gate.limiter import PERIOD_MS
+from vessel.upstream.outcome import Reason
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def explain(job: Job, view: GateView, charge: Charge, place: Place, budgets: Ite
         or _maintenance(job, view, place)
         or _closed(view, charge)
         or _over_budget(view, charge, budgets)
+        or _batch_cap(job, view)
         or _its_turn(view, charge, place)
     )
 
@@ -139,6 +141,13 @@ def _over_budget(view: GateView, charge: Charge, budgets: Iterable[Budget]) -> W
             text = f"the spend cap {whose} for this {name} does not allow it; `vessel budget show` tells more"
             return Waiting(Why.BUDGET, max(cap.ends, view.now), text)
     return None
+
+
+def _batch_cap(job: Job, view: GateView) -> Waiting | None:
+    if not job.batch or job.reason != Reason.OVER_BUDGET or not job.waits_for_gate:
+        return None
+    text = f"calls of {job.batch} that are under way have reserved the rest of its max_cost_usd"
+    return Waiting(Why.BUDGET, view.now, text, estimated=True)
 
 
 def _its_turn(view: GateView, charge: Charge, place: Place) -> Waiting:

@@ -15,6 +15,10 @@ Metadata = Annotated[
     list[str] | None, Option("--metadata", metavar="K=V", help="Kept with the batch. May be repeated.")
 ]
 Key = Annotated[str | None, Option(metavar="KEY", help="Idempotency key: the same key and file are the same batch.")]
+MaxCost = Annotated[
+    str | None,
+    Option("--max-cost-usd", metavar="USD", help="All lines together cost at most so much; what does not fit fails."),
+]
 Out = Annotated[Path | None, Option("-o", "--output", metavar="OUT", help="A file for it; else standard output.")]
 Limit = Annotated[int, Option(min=1, max=1000, metavar="N", help="At most so many, newest first.")]
 
@@ -26,12 +30,13 @@ def submit(
     metadata: Metadata = None,
     key: Key = None,
     webhook: options.Webhook = None,
+    max_cost: MaxCost = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check every line, store the file and let the batch go; prints its id. Nothing is sent for a faulty file."""
     from vessel.cli.batches import submit as submit_file
 
-    submit_file(file, window, metadata, key, webhook, as_json=as_json)
+    submit_file(file, window, metadata, key, webhook=webhook, max_cost_usd=max_cost, as_json=as_json)
 
 
 def status(batch_id: BatchId, *, as_json: options.AsJson = False) -> None:

@@ -22,6 +22,19 @@ ApiHost = Annotated[
     str | None, Option("--host", metavar="ADDRESS", help="Where to listen; VESSEL_API_HOST without it.")
 ]
 ApiPort = Annotated[int | None, Option("--port", min=1, max=65535, metavar="PORT", help="VESSEL_API_PORT without it.")]
+Http = Annotated[bool, Option("--http", help="Serve streamable HTTP, not standard input and output.")]
+McpPort = Annotated[
+    int | None, Option("--port", min=1, max=65535, metavar="PORT", help="With --http: VESSEL_MCP_PORT without it.")
+]
+FlowerHost = Annotated[
+    str | None, Option("--host", metavar="ADDRESS", help="Where to listen; VESSEL_FLOWER_HOST without it.")
+]
+FlowerPort = Annotated[int | None, Option("--port", min=1, max=65535, metavar="PORT", help="Or VESSEL_FLOWER_PORT.")]
+AuthFile = Annotated[
+    Path | None, Option("--auth-file", metavar="F", help="Lines of user:password; or VESSEL_FLOWER_AUTH_FILE.")
+]
+Control = Annotated[bool, Option("--control", help="Let those with a login steer workers; read-only without it.")]
+NoFlower = Annotated[bool, Option("--no-flower", help="Leave Flower out.")]
 World = Annotated[Literal["today", "seed"] | None, Option(help="Models of today, or of October 2025.")]
 Plan = Annotated[Literal["developer", "free"] | None, Option(help="Whose rate limits to keep.")]
 Scenario = Annotated[Path | None, Option(metavar="F", help="A TOML or JSON file of faults, limits and latency.")]
@@ -40,12 +53,17 @@ def demo(*, live: Live = False, as_json: options.AsJson = False) -> int:
 
 
 def up(
-    *, sim: Simulated = False, group: Groups = None, concurrency: Slots = None, as_json: options.AsJson = False
+    *,
+    sim: Simulated = False,
+    group: Groups = None,
+    concurrency: Slots = None,
+    no_flower: NoFlower = False,
+    as_json: options.AsJson = False,
 ) -> int:
-    """Run everything until Ctrl-C: Redis where none is set, a worker process per tier group, the scheduler."""
+    """Run everything until Ctrl-C: Redis where none is set, worker processes, scheduler, API, MCP and Flower."""
     from vessel.cli.supervise import supervise
 
-    return supervise(simulated=sim, groups=group, concurrency=concurrency, as_json=as_json)
+    return supervise(simulated=sim, groups=group, concurrency=concurrency, flower=not no_flower, as_json=as_json)
 
 
 def worker(*, tiers: TierList = None, concurrency: Slots = None, as_json: options.AsJson = False) -> None:
@@ -60,6 +78,27 @@ def api(*, host: ApiHost = None, port: ApiPort = None, as_json: options.AsJson =
     from vessel.cli.rest import serve_rest
 
     return serve_rest(host, port, as_json=as_json)
+
+
+def mcp(*, http: Http = False, host: ApiHost = None, port: McpPort = None, as_json: options.AsJson = False) -> int:
+    """Serve the Model Context Protocol on standard input and output, for the host that starts it; or over HTTP."""
+    from vessel.cli.mcp import serve_mcp
+
+    return serve_mcp(http=http, host=host, port=port, as_json=as_json)
+
+
+def flower(
+    *,
+    host: FlowerHost = None,
+    port: FlowerPort = None,
+    auth_file: AuthFile = None,
+    control: Control = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Serve Flower until SIGTERM: every message with its job's id, tier, model and outcome, and the workers."""
+    from vessel.cli.flower import become_flower
+
+    become_flower(host, port, auth_file, control=control, as_json=as_json)
 
 
 def scheduler(*, as_json: options.AsJson = False) -> int:

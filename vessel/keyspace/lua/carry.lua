@@ -13,6 +13,6 @@ local now = now_ms()
 local next_generation = string.format('%d', generation + 1)
 redis.call('ZREM', was_tickets, id)
 redis.call('HSET', job, 'gen', next_generation, 'queue', queue_name, 'updated', ms(now))
-push_ticket(queue, tickets, template, queue_name, id, next_generation, repr, now)
+push_ticket(job, queue, tickets, template, queue_name, id, next_generation, repr, now)
 emit(events, now, 'carried', held[1], next_generation, queue_name)
 return {'done', ''}

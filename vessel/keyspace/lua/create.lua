@@ -40,7 +40,7 @@ if issue == '2' or issue == '1' and redis.call('EXISTS', flows) == 1 then
   put_in_backlog(backlog, flows, groups, group, flow, id, now, deadline)
   if tonumber(look_ms) > 0 then redis.call('ZADD', parked, ms(now + look_ms), id) end
 elseif issue == '1' then
-  push_ticket(queue, tickets, template, queue_name, id, '0', repr, now)
+  push_ticket(job, queue, tickets, template, queue_name, id, '0', repr, now)
 else
   redis.call('ZADD', tickets, ms(now + MESSAGE_FOLLOWS_MS), id)
 end

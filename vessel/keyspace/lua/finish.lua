@@ -3,15 +3,16 @@
 -- so must an answer to a job whose first pieces have been streamed: they are another call's, unless it holds the lease.
 -- A call that the winner finds in flight under a later lease is booked as unknown until it ends itself.
 -- A record that is gone (power loss, TTL) still leaves its paid call in the ledger.
--- KEYS: job events tokens idem reply leases parked deadlines tickets ledger
+-- KEYS: job events tokens idem reply leases parked deadlines tickets ledger sums tag_sums
 -- KEYS: gate bookings inflight budget whole backlog flows groups
--- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: batch batch_calls spend_events lines_out lines_err lines_open open_batches
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
 -- include: gate
 -- include: budget
+-- include: rollup
 -- include: attempt
 -- include: backlog
 -- include: webhook
@@ -19,13 +20,15 @@
 -- include: batch
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 local now = now_ms()
-local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
+local back = {gate = gate, bookings = bookings, inflight = inflight, configured = configured,
+  budget = budget, whole = whole, batch = batch, batch_calls = batch_calls, spend_events = spend_events,
   requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
 local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'ended_by', 'streamed')
 local open = among(from, held[1])
 local owned = held[1] == when_running and held[2] == generation and held[3] == owner
 local used = open and (owned or valid == '1' and not held[5])
-local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
+local call = {job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, number = attempt, owner = owner,
+  unknown = unknown, ttl_ms = ttl_ms}
 end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, back, now)
 if not held[1] then
   return {'missing', ''}

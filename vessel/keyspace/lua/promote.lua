@@ -31,7 +31,7 @@ end
 redis.call('HSET', job, 'state', to, 'updated', ms(now))
 redis.call('HDEL', job, 'until', 'waits')
 if waits or held[6] == '1' then
-  push_ticket(queue, tickets, template, queue_name, id, held[2], repr, now)
+  push_ticket(job, queue, tickets, template, queue_name, id, held[2], repr, now)
 else
   put_in_backlog(backlog, flows, groups, group, flow, id, held[4], held[5])
 end

@@ -16,6 +16,6 @@ end
 local now = now_ms()
 local next_generation = string.format('%d', generation + 1)
 redis.call('HSET', job, 'gen', next_generation, 'updated', ms(now))
-push_ticket(queue, tickets, template, queue_name, id, next_generation, repr, now)
+push_ticket(job, queue, tickets, template, queue_name, id, next_generation, repr, now)
 emit(events, now, 'reissued', held[1], next_generation, '')
 return {'done', ''}

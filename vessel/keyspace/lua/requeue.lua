@@ -1,5 +1,6 @@
 -- Send a job on: to the next model of its chain with its attempt's ending, or back unstarted (verb = released).
--- KEYS: job events leases tickets queue ledger gate bookings inflight fed budget whole
+-- KEYS: job events leases tickets queue ledger sums tag_sums gate bookings inflight fed
+-- KEYS: budget whole batch batch_calls spend_events
 -- ARGV: id generation owner attempt label unknown outcome_row ledger_row ttl_ms
 -- ARGV: from to verb reason message hop tier model queue_name template repr
 -- ARGV: configured back_requests back_prompt back_output back_nano
@@ -7,12 +8,15 @@
 -- include: ticket
 -- include: gate
 -- include: budget
+-- include: rollup
 -- include: attempt
 -- Returns: {done} or {superseded, state}. A lost lease still records the attempt's ending.
 local now = now_ms()
-local back = {gate = gate, bookings = bookings, inflight = inflight, budget = budget, whole = whole, configured = configured,
+local back = {gate = gate, bookings = bookings, inflight = inflight, configured = configured,
+  budget = budget, whole = whole, batch = batch, batch_calls = batch_calls, spend_events = spend_events,
   requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
-local call = {job = job, ledger = ledger, id = id, number = attempt, owner = owner, unknown = unknown, ttl_ms = ttl_ms}
+local call = {job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, number = attempt, owner = owner,
+  unknown = unknown, ttl_ms = ttl_ms}
 end_attempt(call, label, outcome_row, ledger_row, back, now)
 free_booking(job, generation, gate, bookings)
 redis.call('ZREM', fed, id)
@@ -24,6 +28,6 @@ redis.call('HSET', job, 'state', to, 'updated', ms(now), 'reason', reason, 'mess
   'tier', tier, 'model', model, 'queue', queue_name)
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
-push_ticket(queue, tickets, template, queue_name, id, generation, repr, now)
+push_ticket(job, queue, tickets, template, queue_name, id, generation, repr, now)
 emit(events, now, verb, to, generation, reason)
 return {'done', to}

@@ -1,8 +1,8 @@
 -- Take back a job whose lease is over: the call in flight stays unknown in the ledger, the job is queued again.
 -- Too many workers lost in its call (max_kills) or while they held it at all (max_lapses) end it, and so does one after
 -- the first pieces of its answer were streamed: another answer would not go on where they end.
--- KEYS: job events tokens idem reply leases deadlines tickets queue ledger gate bookings inflight
--- KEYS: batch lines_out lines_err lines_open open_batches
+-- KEYS: job events tokens idem reply leases deadlines tickets queue ledger sums tag_sums gate bookings inflight
+-- KEYS: batch batch_calls lines_out lines_err lines_open open_batches
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message broken_reason broken_message unknown
@@ -10,6 +10,7 @@
 -- include: ticket
 -- include: gate
 -- include: budget
+-- include: rollup
 -- include: attempt
 -- include: webhook
 -- include: ended
@@ -30,10 +31,11 @@ if held[6] ~= queue_name or (held[7] or '') ~= at_model then
   return {'changed', ''}
 end
 local kills, lapses = tonumber(held[4] or 0), tonumber(held[5] or 0) + 1
-if book_cut({job = job, ledger = ledger, id = id, unknown = unknown}) then
+if book_cut({job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, unknown = unknown}) then
   kills = kills + 1
 end
 redis.call('ZREM', inflight, id .. '/' .. (held[8] or '0'))
+redis.call('ZREM', batch_calls, id .. '/' .. (held[8] or '0'))
 free_booking(job, held[2], gate, bookings)
 local generation = held[2] + 1
 redis.call('HSET', job, 'gen', generation, 'kills', kills, 'lapses', lapses, 'updated', ms(now))
@@ -41,7 +43,7 @@ redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
 if not held[9] and kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
   redis.call('HSET', job, 'state', to_queued)
-  push_ticket(queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
+  push_ticket(job, queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
   emit(events, now, 'rescued', to_queued, generation, '')
   return {'done', ''}
 end

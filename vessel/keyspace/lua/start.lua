@@ -1,7 +1,7 @@
 -- Admit, charge and write the attempt row: the last step before the bytes leave. All limits or none are charged, and
 -- maintenance, breakers, concurrency and budgets are looked at in the same step; a refusal changes no bucket.
 -- A wait of at most book_ms is booked: the job sleeps until the time returned, or until it is woken, and asks again.
--- KEYS: job events gate bookings inflight fed provider maintenance budget whole
+-- KEYS: job events gate bookings inflight fed provider maintenance budget whole batch batch_calls spend_events
 -- ARGV: id generation owner attempt row unknown_row from model tier lane prompt output book_ms
 -- ARGV: configured concurrency call_ms worst_nano channel
 -- include: record
@@ -9,7 +9,7 @@
 -- include: breaker
 -- include: budget
 -- Returns: {started, probe or nothing, tpm level, drift} {booked, wait_ms} {wait, wait_ms, which} {held, wait_ms, kind, why}
--- {too_large, which, limit} {cancel_requested} {superseded}. `which` is a limit, retry-after, concurrency or ramp.
+-- {too_large, which, limit} {too_dear, cap, nano-USD} {cancel_requested} {superseded}. `which` is a limit, retry-after, concurrency or ramp.
 -- `kind`: maintenance (wait_ms 0: until it is lifted), provider, model or budget. Repeating it changes nothing but a booking's time.
 local AGED_MS = {['0'] = 0, ['1'] = 2000, ['2'] = 5000}
 local ACTIVE_MS, RESERVED_PART, RESERVED_CALLS = 10000, 0.1, 2
@@ -33,6 +33,11 @@ local function refuse(...)
   return {...}
 end
 
+local purse = {budget = budget, whole = whole, batch = batch, batch_calls = batch_calls, spend_events = spend_events}
+local short = over_budget(purse, tonumber(worst_nano), now)
+if short and short[1] == 'never' then
+  return refuse('too_dear', short[2], short[3])
+end
 local wait, why = maintenance_of(maintenance, tier, now)
 if wait then return refuse('held', ms(wait), 'maintenance', why) end
 local all = read_breaker(provider)
@@ -61,9 +66,8 @@ end
 if most > 0 and running >= most then
   return refuse('wait', ms(250), 'concurrency')
 end
-local short, left_nano = over_budget(budget, whole, tonumber(worst_nano), now)
 if short then
-  return refuse('held', ms(left_nano), 'budget', short)
+  return refuse('held', ms(short[3]), 'budget', short[2])
 end
 
 -- What must stay in each bucket for those that go first: bookings of higher lanes and, for one that has none yet, of its
@@ -153,7 +157,11 @@ redis.call('HDEL', gate, 'since:' .. lane)
 save_gate(g, marks)
 pass_breaker(gate, g.has, now)
 pass_breaker(provider, all, now)
-spend(budget, whole, tonumber(worst_nano), now, now)
+spend(purse, tonumber(worst_nano), now, now)
+if redis.call('HEXISTS', batch, 'cap_nano') == 1 then
+  redis.call('ZADD', batch_calls, ms(now + call_ms), id .. '/' .. attempt)
+  redis.call('PEXPIRE', batch_calls, GATE_TTL_MS)
+end
 redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. attempt)
 redis.call('PEXPIRE', inflight, GATE_TTL_MS)
 redis.call('HSET', job, 'a:' .. attempt, row, 'u:' .. attempt, unknown_row, 'at:' .. attempt, ms(now), 'n', attempt,

@@ -4,15 +4,21 @@ local function book_ledger(call, label, row)
   local field = 'l:' .. call.number
   local known = redis.call('HGET', call.job, field)
   local entry, was = string.match(known or '', '^(%S+) (%S+)$')
-  if not entry then
-    entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row)
-  elseif was == call.unknown and label ~= call.unknown then
+  local more = {}
+  if entry then
+    if was ~= call.unknown or label == call.unknown then return end
+    more = {'amends', entry}
+    local guess = redis.call('HGET', call.job, 'u:' .. call.number)
+    local found = redis.call('XRANGE', call.ledger, entry, entry)[1]
+    for i = 1, found and #found[2] or 0, 2 do
+      if found[2][i] == 'row' then guess = found[2][i + 1] end
+    end
+    if guess then add_sums(call.sums, call.tag_sums, entry, was, guess, '-', true) end
     redis.call('XDEL', call.ledger, entry)
-    entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row,
-      'amends', entry)
-  else
-    return
   end
+  entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row,
+    unpack(more))
+  add_sums(call.sums, call.tag_sums, entry, label, row, '', label == call.unknown)
   redis.call('HSET', call.job, field, entry .. ' ' .. label)
 end
 
@@ -23,8 +29,9 @@ local function book_cut(call)
     or redis.call('HEXISTS', call.job, 'l:' .. number) == 1 then
     return false
   end
-  book_ledger({job = call.job, ledger = call.ledger, id = call.id, number = number, unknown = call.unknown},
-    call.unknown, redis.call('HGET', call.job, 'u:' .. number))
+  local lost = {job = call.job, ledger = call.ledger, sums = call.sums, tag_sums = call.tag_sums, id = call.id,
+    number = number, unknown = call.unknown}
+  book_ledger(lost, call.unknown, redis.call('HGET', call.job, 'u:' .. number))
   return true
 end
 
@@ -41,7 +48,7 @@ local function restore_attempt(call, now)
   end
 end
 
--- `call` holds job, ledger, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
+-- `call` holds job, ledger, sums, tag_sums, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
 -- booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
 local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   if call.number == '0'
@@ -55,5 +62,6 @@ local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   settle(back.gate, back.bookings, back.inflight, back.configured, call.id .. '/' .. call.number, back.requests,
     back.prompt, back.output, now)
   local started = tonumber(redis.call('HGET', call.job, 'at:' .. call.number) or now)
-  spend(back.budget, back.whole, -tonumber(back.nano), started, now)
+  spend(back, -tonumber(back.nano), started, now)
+  redis.call('ZREM', back.batch_calls, call.id .. '/' .. call.number)
 end

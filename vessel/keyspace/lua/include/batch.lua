@@ -1,7 +1,6 @@
 -- The lines of a batch: each is counted and listed in the step that ends its job, and the last one ends its batch.
 -- Most jobs are of no batch; theirs has no `line`.
 local LATE_MS = 3600000
-local PICO_DIGITS = 12
 local EVENTS_MS = 60000
 
 -- Lines stay readable for as long as their batch does: until its window is over, and the usual time after that.
@@ -26,15 +25,6 @@ local function end_batch(batch, open_batches, hooks, now)
   redis.call('HDEL', batch, 'ends_as')
   redis.call('ZREM', open_batches, held[3])
   batch_webhook(hooks, batch, held[4], held[3], held[2], now)
-end
-
--- An amount like 0.0000123 in units of 10^-12, as a text, because it may be larger than a number here is exact.
-local function pico(amount)
-  local whole, part = string.match(amount, '^(%d+)%.?(%d*)$')
-  if not whole then return '0' end
-  local digits = whole .. string.sub(part .. string.rep('0', PICO_DIGITS), 1, PICO_DIGITS)
-  digits = string.gsub(digits, '^0+', '')
-  return digits == '' and '0' or digits
 end
 
 local function add_usage(batch, job)

@@ -1,6 +1,10 @@
--- Maintenance, and spend caps by day and month, for a tenant (`budget`) and for all (`whole`), in nano-USD.
--- A cap's hash: `day_cap`, `month_cap`, and what is spent or reserved of the current ones: `day`, `day_nano`, ...
+-- Maintenance, and spend caps in nano-USD: by day and month for a tenant (`budget`) and for all (`whole`), and of a batch.
+-- A cap's hash: `day_cap`, `month_cap`, and what is spent or reserved of the current ones: `day`, `day_nano`, ...; in which
+-- day or month its warning was given (`day_warned`) and the cap first held a job (`day_full`).
+-- A `purse` holds the keys budget, whole, batch, batch_calls (the batch's calls under way) and spend_events.
 local DAY_MS = 86400000
+local WARNED_AT = 0.8
+local SPEND_EVENTS_KEPT = 1000
 
 -- Returns how long (0: until it is lifted), and why, when the whole vessel or this tier is in maintenance.
 local function maintenance_of(maintenance, tier, now)
@@ -40,23 +44,82 @@ local function spent_in(key, now)
   }
 end
 
--- Returns the name of the cap that the worst case would pass, and how long it stays so at most.
-local function over_budget(budget, whole, nano, now)
-  for who, key in pairs({tenant = budget, whole = whole}) do
-    local spent = spent_in(key, now)
-    if spent and spent.month_cap and spent.month_nano + nano > spent.month_cap then
-      return who .. ' month', 31 * DAY_MS
-    end
-    if spent and spent.day_cap and spent.day_nano + nano > spent.day_cap then
-      return who .. ' day', DAY_MS - now % DAY_MS
+local function next_month_ms(day)
+  local first = day + 1
+  while month_of(first) == month_of(day) do first = first + 1 end
+  return first * DAY_MS
+end
+
+-- Tell once in a day or month (`period`) that a cap is nearly (`warned`) or wholly used (`full`).
+local function tell_spend(key, spend_events, what, name, period, spent, cap, now)
+  local field = name .. '_' .. what
+  if redis.call('HGET', key, field) == ms(period) then return end
+  redis.call('HSET', key, field, ms(period), field .. '_at', ms(now))
+  redis.call('HINCRBY', key, 'told:' .. what, 1)
+  redis.call('XADD', spend_events, 'MAXLEN', '~', SPEND_EVENTS_KEPT, '*', 'event', what, 'cap', name, 'tenant',
+    redis.call('HGET', key, 'tenant') or '', 'batch', name == 'batch' and redis.call('HGET', key, 'id') or '',
+    'spent_nano', ms(spent), 'cap_nano', ms(cap), 'at', ms(now))
+end
+
+-- What a worst case does to one tenant's caps, or to those of all: nil, or {'never', cap's name, cap}, or
+-- {'over', cap's name, how long it stays so at most}.
+local function over_caps(key, spend_events, who, nano, now)
+  local spent = spent_in(key, now)
+  if not spent then return nil end
+  for _, name in ipairs({'month', 'day'}) do
+    local cap = spent[name .. '_cap']
+    if cap and nano > cap then return {'never', who .. ' ' .. name, ms(cap)} end
+  end
+  for _, name in ipairs({'month', 'day'}) do
+    local cap, used = spent[name .. '_cap'], spent[name .. '_nano']
+    if cap and used + nano > cap then
+      tell_spend(key, spend_events, 'full', name, spent[name], used, cap, now)
+      redis.call('HINCRBY', key, 'held', 1)
+      return {'over', who .. ' ' .. name, name == 'day' and DAY_MS - now % DAY_MS or next_month_ms(spent.day) - now}
     end
   end
   return nil
 end
 
+-- The same of a batch's cap, which never begins anew: what its calls under way have reserved may come back, nothing else.
+local BATCH_LOOK_MS = 1000
+
+local function over_batch(batch, batch_calls, spend_events, nano, now)
+  local held = redis.call('HMGET', batch, 'cap_nano', 'spent_nano')
+  if not held[1] or tonumber(held[2] or 0) + nano <= tonumber(held[1]) then return nil end
+  redis.call('ZREMRANGEBYSCORE', batch_calls, '-inf', ms(now))
+  tell_spend(batch, spend_events, 'full', 'batch', 0, tonumber(held[2] or 0), tonumber(held[1]), now)
+  if redis.call('ZCARD', batch_calls) == 0 then return {'never', 'batch', held[1]} end
+  return {'over', 'batch', BATCH_LOOK_MS}
+end
+
+-- Returns what the first cap that a worst case would pass says: `never`, as it could not fit it even unused, before `over`.
+local function over_budget(purse, nano, now)
+  local found = {
+    over_batch(purse.batch, purse.batch_calls, purse.spend_events, nano, now) or {'', '', 0},
+    over_caps(purse.budget, purse.spend_events, 'tenant', nano, now) or {'', '', 0},
+    over_caps(purse.whole, purse.spend_events, 'whole', nano, now) or {'', '', 0},
+  }
+  for _, wanted in ipairs({'never', 'over'}) do
+    for _, answer in ipairs(found) do
+      if answer[1] == wanted then return answer end
+    end
+  end
+  return nil
+end
+
+local function warn_of(key, spend_events, spent, now)
+  for _, name in ipairs({'day', 'month'}) do
+    local cap = spent[name .. '_cap']
+    if cap and spent[name .. '_nano'] >= WARNED_AT * cap then
+      tell_spend(key, spend_events, 'warned', name, spent[name], spent[name .. '_nano'], cap, now)
+    end
+  end
+end
+
 -- Spend; negative: give back what was reserved and not spent, as far as its day and month are not over and its cap was
 -- set by then.
-local function spend_of(key, nano, at, now)
+local function spend_of(key, spend_events, nano, at, now)
   local spent = spent_in(key, now)
   if not spent or at < tonumber(redis.call('HGET', key, 'since') or 0) then return end
   local day = math.floor(at / DAY_MS)
@@ -64,10 +127,19 @@ local function spend_of(key, nano, at, now)
   if month_of(day) == spent.month then spent.month_nano = math.max(0, spent.month_nano + nano) end
   redis.call('HSET', key, 'day', spent.day, 'day_nano', ms(spent.day_nano), 'month', spent.month,
     'month_nano', ms(spent.month_nano))
+  warn_of(key, spend_events, spent, now)
+end
+
+local function spend_of_batch(batch, spend_events, nano, now)
+  local cap = tonumber(redis.call('HGET', batch, 'cap_nano') or 0)
+  if cap == 0 then return end
+  local spent = redis.call('HINCRBY', batch, 'spent_nano', ms(nano))
+  if spent >= WARNED_AT * cap then tell_spend(batch, spend_events, 'warned', 'batch', 0, spent, cap, now) end
 end
 
 -- `at` is when it was reserved.
-local function spend(budget, whole, nano, at, now)
-  spend_of(budget, nano, at, now)
-  spend_of(whole, nano, at, now)
+local function spend(purse, nano, at, now)
+  spend_of(purse.budget, purse.spend_events, nano, at, now)
+  spend_of(purse.whole, purse.spend_events, nano, at, now)
+  spend_of_batch(purse.batch, purse.spend_events, nano, now)
 end

@@ -5,134 +5,46 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-from decimal import Decimal
 from difflib import get_close_matches
-from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vessel.errors import SettingsError
+from vessel.settings.contradictions import contradictions
+from vessel.settings.values import (
+    PREFIX,
+    FilePath,
+    Label,
+    LogFormat,
+    LogLevel,
+    Plan,
+    Port,
+    Price,
+    Seconds,
+    checked_base_url,
+    checked_groq_base_url,
+    checked_names,
+    checked_redis_url,
+    checked_webhook_secret,
+    did_you_mean,
+    env_name,
+    lower,
+    upper,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pydantic_core import ErrorDetails
 
-PREFIX = "VESSEL_"
-FOREIGN = frozenset({"groq_api_key", "groq_api_key_file", "groq_base_url", "openai_api_key", "openai_base_url"})
-"""Fields whose variable has no prefix, because the SDKs read the same ones."""
+
 SERVER_FILE = "server.json"
 """Where a running `vessel up` writes its Redis down, in the data directory, readable by its user only."""
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel")
-
-Plan = Literal["developer", "free"]
-LogFormat = Literal["console", "json"]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-
-_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _LONGEST_SHOWN = 32
-WEBHOOK_SECRET = re.compile(r"whsec_(?:[A-Za-z0-9+/]{4}){8,21}(?:[A-Za-z0-9+/]{2,4}={0,2})?")
 _SECRET_SHAPE = re.compile(r"://|^(gsk_|sk-|vsl_|whsec_)")
-
-
-def env_name(field: str) -> str:
-    """Name the environment variable of a field."""
-    return field.upper() if field in FOREIGN else PREFIX + field.upper()
-
-
-def _label(value: str) -> str:
-    """Check a name that becomes part of Redis keys and queue names."""
-    if not _LABEL.fullmatch(value):
-        raise ValueError("must be 1 to 64 letters, digits, '_', '.' or '-', and start with a letter or digit")
-    return value
-
-
-def _path(value: Path) -> Path:
-    try:
-        return value.expanduser().absolute()
-    except RuntimeError:
-        raise ValueError("names a user without a home directory") from None
-
-
-def _base_url(value: str) -> str:
-    try:
-        parts = urlsplit(value.strip())
-        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:  # its text quotes the port, which may be half of a password
-        usable = False
-    if not usable:
-        raise ValueError("must be an http or https address such as https://api.groq.com")
-    return value.strip().rstrip("/")
-
-
-def _groq_base_url(value: str) -> str:
-    url = _base_url(value)
-    if urlsplit(url).path.endswith("/openai/v1"):
-        raise ValueError("must not end in /openai/v1: it is added; write only what comes before: https://api.groq.com")
-    return url
-
-
-def _redis_url(value: str) -> str:
-    """Check the scheme and the shape; the address itself is tried when it is first used."""
-    parts = urlsplit(value.strip())
-    if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(_redis_scheme_fault(parts.scheme))
-    if parts.scheme == "unix":
-        if not parts.path.startswith("/"):
-            raise ValueError("needs an absolute path: unix:///run/redis/redis.sock")
-        return value.strip()
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
-        raise ValueError(
-            f"needs a host and a numeric port: {parts.scheme}://host:{26379 if parts.scheme == 'sentinel' else 6379}/0"
-        )
-    database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
-    if parts.scheme != "sentinel" and database and not database.isdecimal():
-        raise ValueError(f"names the database by a number: {parts.scheme}://host:6379/0")
-    return value.strip()
-
-
-def _redis_scheme_fault(scheme: str) -> str:
-    if "cluster" in scheme:
-        return "cannot be a Redis Cluster: a job's script touches keys of several slots; use one server or sentinel://"
-    meant = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix", "redis+unix": "unix", "tcp": "redis"}
-    close = meant.get(scheme) or next(iter(get_close_matches(scheme, REDIS_SCHEMES, 1)), None)
-    return (
-        f"must start with redis://, rediss://, unix:// or sentinel://{_did_you_mean(f'{close}://' if close else None)}"
-    )
-
-
-def _webhook_secret(value: SecretStr) -> SecretStr:
-    if not all(map(WEBHOOK_SECRET.fullmatch, value.get_secret_value().split())):
-        raise ValueError("must be whsec_ and 24 to 64 bytes in base64; `vessel webhooks secret` shows one")
-    return value
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-Label = Annotated[str, AfterValidator(_label)]
-FilePath = Annotated[Path, AfterValidator(_path)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Price = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def _names(value: str) -> str:
-    if not re.fullmatch(r"(\*|[A-Za-z0-9_.-]{1,253})?(,(\*|[A-Za-z0-9_.-]{1,253}))*", value):
-        raise ValueError("holds host names such as vessel.example.org, commas between, without scheme and port")
-    return value
 
 
 class Settings(BaseSettings):
@@ -144,14 +56,14 @@ class Settings(BaseSettings):
     """The key for Groq; commands that call Groq need it or the file."""
     groq_api_key_file: FilePath | None = None
     """Holds the key, and is read again when it changes; with it set, `GROQ_API_KEY` does not count."""
-    groq_base_url: Annotated[str, AfterValidator(_groq_base_url)] = "https://api.groq.com"
+    groq_base_url: Annotated[str, AfterValidator(checked_groq_base_url)] = "https://api.groq.com"
     """Where Groq is, as its SDK reads it: without `/openai/v1` at the end."""
-    groq_plan: Annotated[Plan, BeforeValidator(_lower)] = "developer"
+    groq_plan: Annotated[Plan, BeforeValidator(lower)] = "developer"
     """The plan whose limits count: `developer` or `free`."""
     org: Label = "default"
     """Label of the organisation whose limits are shared."""
 
-    redis_url: Annotated[str, AfterValidator(_redis_url)] | None = Field(default=None, repr=False)
+    redis_url: Annotated[str, AfterValidator(checked_redis_url)] | None = Field(default=None, repr=False)
     """`redis://`, `rediss://`, `unix://` or `sentinel://`; unset: the server of a running `vessel up`."""
     namespace: Label = "vessel"
     """Prefix of every key and queue, so that several vessels share a Redis."""
@@ -170,7 +82,7 @@ class Settings(BaseSettings):
     """Key of that certificate."""
     api_key_file: FilePath | None = None
     """Holds a first API key, so that a container can bind off loopback."""
-    api_hosts: Annotated[str, AfterValidator(_names)] = ""
+    api_hosts: Annotated[str, AfterValidator(checked_names)] = ""
     """Names under which the REST face is called beside its address and `localhost`, with commas between; `*`: any."""
     mcp_port: Port = 8081
     """Port of the MCP face over HTTP."""
@@ -180,26 +92,35 @@ class Settings(BaseSettings):
     """Port of Flower."""
     flower_auth_file: FilePath | None = None
     """Holds Flower's `user:password`."""
-    metrics_port: Port = 9108
-    """Port of a worker's metrics."""
+    metrics_host: str = "127.0.0.1"
+    """Address of workers' metrics, which ask for no key."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 9108
+    """Port of a worker's metrics; further processes of a host take the next free one; 0: none."""
+    tracing: bool = False
+    """Whether traces are sent, to where OTEL_EXPORTER_OTLP_ENDPOINT says; needs the extra `otel`."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses."""
-    webhook_secret: Annotated[SecretStr, AfterValidator(_webhook_secret)] | None = None
+    webhook_secret: Annotated[SecretStr, AfterValidator(checked_webhook_secret)] | None = None
     """`whsec_...`, which signs webhooks; several with blanks between all sign. Unset: one is made for each tenant."""
     webhook_secret_file: FilePath | None = None
     """Holds it, and is read again for every webhook; with it set, `VESSEL_WEBHOOK_SECRET` does not count."""
     usage_log: FilePath | None = None
     """The usage log; unset: `usage_log.jsonl` in the data directory."""
+    usage_log_max_bytes: Annotated[int, Field(ge=0)] = 100 << 20
+    """At this size the usage log is put aside, named by the time of its last line, and a new one begun; 0: never."""
+    usage_log_daily: bool = False
+    """Whether the usage log also begins anew at midnight UTC."""
+    ledger_retention: Annotated[int, Field(ge=1, le=3650)] = 90
+    """How many days Redis keeps ledger entries once they are in the usage log; the sums of days stay ten years."""
     result_ttl: Annotated[int, Field(ge=1)] = 604_800
     """How long finished jobs stay readable, in seconds."""
-    log_format: Annotated[LogFormat, BeforeValidator(_lower)] | None = None
+    log_format: Annotated[LogFormat, BeforeValidator(lower)] | None = None
     """`console` or `json`; unset: console on a terminal, else json."""
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
+    log_level: Annotated[LogLevel, BeforeValidator(upper)] = "INFO"
     """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
-
     openai_api_key: SecretStr | None = None
     """The key of the failover endpoint."""
-    openai_base_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    openai_base_url: Annotated[str, AfterValidator(checked_base_url)] | None = None
     """The failover endpoint, if it is not OpenAI's: any that speaks its API."""
     failover_model: str | None = None
     """The model that serves in an outage; arms the failover, without it OPENAI_* mean nothing here."""
@@ -225,13 +146,10 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
         """Read arguments only: `load_settings` reads the environment, which may be a given one."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
@@ -240,59 +158,6 @@ class Settings(BaseSettings):
     def usage_log_path(self) -> Path:
         """The usage log: where it was set to be, else in the data directory."""
         return self.usage_log or self.data_dir / "usage_log.jsonl"
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    return [*_half_tls(settings), *_open_flower(settings), *_shared_ports(settings), *_failover_faults(settings)]
-
-
-def _half_tls(settings: Settings) -> list[str]:
-    if (settings.api_tls_cert is None) == (settings.api_tls_key is None):
-        return []
-    return ["VESSEL_API_TLS_CERT and VESSEL_API_TLS_KEY: set both for TLS, or neither"]
-
-
-def _open_flower(settings: Settings) -> list[str]:
-    if settings.flower_host in LOOPBACK or settings.flower_auth_file:
-        return []
-    return ["VESSEL_FLOWER_HOST: off loopback Flower asks for a login; name its file in VESSEL_FLOWER_AUTH_FILE"]
-
-
-def _shared_ports(settings: Settings) -> list[str]:
-    used: dict[int, list[str]] = {}
-    for field in ("api_port", "mcp_port", "flower_port", "metrics_port"):
-        used.setdefault(getattr(settings, field), []).append(env_name(field))
-    return [
-        f"{' and '.join(names)}: {port} can serve only one of them" for port, names in used.items() if len(names) > 1
-    ]
-
-
-def _failover_faults(settings: Settings) -> list[str]:
-    faults = []
-    if (settings.failover_price_input is None) != (settings.failover_price_output is None):
-        faults.append("VESSEL_FAILOVER_PRICE_INPUT and VESSEL_FAILOVER_PRICE_OUTPUT: set both, or neither")
-    if settings.failover_model is None:
-        return faults
-    if settings.openai_base_url is None:
-        if settings.openai_api_key is None:
-            faults.append("VESSEL_FAILOVER_MODEL: arms the failover, which needs OPENAI_API_KEY or an OPENAI_BASE_URL")
-    elif _own_address(settings, settings.openai_base_url):
-        faults.append("OPENAI_BASE_URL: is Vessel's own address; a failover would come back to where it started")
-    return faults
-
-
-def _own_address(settings: Settings, url: str) -> bool:
-    """Tell whether an address is that of our own REST face, as far as that can be said without asking a resolver."""
-    parts = urlsplit(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    host = (parts.hostname or "").rstrip(".")
-    if port != settings.api_port:
-        return False
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host in {*LOOPBACK, settings.api_host.lower(), socket.gethostname().lower()}
-    return address.is_loopback or address.is_unspecified or host == settings.api_host
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -321,20 +186,16 @@ def _validate(values: dict[str, Any]) -> tuple[Settings | None, list[str]]:
         bad = {str(detail["loc"][0]) for detail in details}
         _, more = _validate({name: value for name, value in values.items() if name not in bad})
         return None, [_describe(detail) for detail in details] + [f for f in more if not any(name in f for name in bad)]
-    return settings, _contradictions(settings)
+    return settings, contradictions(settings)
 
 
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = sorted(map(env_name, Settings.model_fields))
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name not in known)
     return [
-        f"{name}: there is no such setting{_did_you_mean(next(iter(get_close_matches(name, known, 1, 0.7)), None))}"
+        f"{name}: there is no such setting{did_you_mean(next(iter(get_close_matches(name, known, 1, 0.7)), None))}"
         for name in unknown
     ]
-
-
-def _did_you_mean(name: str | None) -> str:
-    return f"; did you mean {name}?" if name else ""
 
 
 def _describe(detail: ErrorDetails) -> str:
@@ -345,13 +206,13 @@ def _describe(detail: ErrorDetails) -> str:
         case "extra_forbidden":
             field = name.removeprefix(PREFIX).lower()
             close = next(iter(get_close_matches(field, Settings.model_fields, 1)), None)
-            return f"{field}: there is no such setting{_did_you_mean(close)}"
+            return f"{field}: there is no such setting{did_you_mean(close)}"
         case "value_error":
             return f"{name}: {context['error']}"
         case "literal_error":
             choices = re.findall(r"'([^']+)'", context["expected"])
             close = next(iter(get_close_matches(str(value), choices, 1)), None)
-            return f"{name}: must be one of {', '.join(choices)}{_found(value)}{_did_you_mean(close)}"
+            return f"{name}: must be one of {', '.join(choices)}{_found(value)}{did_you_mean(close)}"
         case _:
             return f"{name}: {_RULES.get(detail['type'], detail['msg']).format(**context)}{_found(value)}"
 
@@ -370,9 +231,8 @@ _RULES = {
 
 def _found(value: object) -> str:
     text = str(value)
-    if len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr):
-        return ""
-    return f", not {text!r}"
+    hidden = len(text) > _LONGEST_SHOWN or _SECRET_SHAPE.search(text) or isinstance(value, SecretStr)
+    return "" if hidden else f", not {text!r}"
 
 
 def resolve_redis_url(settings: Settings) -> str | None:

@@ -4,8 +4,8 @@
 # usage: verify_boot.sh [options of `vessel check`]        e.g. verify_boot.sh --deadline 60 --no-inference
 #
 # The environment is that of the services: what is set already, else what VESSEL_ENV_FILE names (default
-# /etc/vessel/vessel.env, where it can be read). Where systemd runs, services that are enabled have to be active, and the
-# faces among them have to answer.
+# /etc/vessel/vessel.env), and key and Redis of /etc/vessel/credentials, each where it can be read. Where systemd runs,
+# services that are enabled have to be active, and the faces among them have to answer.
 #
 # exit code   first thing that failed
 #   0         nothing: the readiness message was printed
@@ -15,7 +15,7 @@
 #   11        key_refused, no_models           Groq is reached, and refuses the key or lists nothing for it
 #   12        groq_unreachable, groq_failing   Groq gave no answer, or a fault
 #   13        redis_unreachable, redis_refused, redis_not_set
-#   14        redis_not_persistent, redis_evicts
+#   14        redis_not_persistent, redis_evicts, redis_full
 #   15        worker_missing                   a tier has no live worker
 #   16        sweeper_missing                  nobody feeds batches and rescues jobs
 #   17        api_down, api_unhealthy
@@ -27,7 +27,7 @@
 #   130       interrupted
 set -u
 
-VESSEL=${VESSEL:-vessel}
+VESSEL=${VESSEL:-$(command -v vessel || echo /opt/vessel/venv/bin/vessel)}
 ENV_FILE=${VESSEL_ENV_FILE:-/etc/vessel/vessel.env}
 # Ours, and no setting of Vessel's: it reports names that it does not know.
 unset VESSEL_ENV_FILE
@@ -44,6 +44,16 @@ if [ -r "$ENV_FILE" ]; then
     # shellcheck disable=SC2154  # set by the eval
     [ -n "$known" ] || export "$name=$value"
   done <"$ENV_FILE"
+fi
+
+# What systemd hands its services, for root who runs this beside them.
+CREDENTIALS=/etc/vessel/credentials
+if [ -z "${GROQ_API_KEY:-}${GROQ_API_KEY_FILE:-}" ] && [ -r $CREDENTIALS/groq_api_key ]; then
+  export GROQ_API_KEY_FILE=$CREDENTIALS/groq_api_key
+fi
+if [ -z "${VESSEL_REDIS_URL:-}" ] && [ -r $CREDENTIALS/redis_url_operator ]; then
+  VESSEL_REDIS_URL=$(cat $CREDENTIALS/redis_url_operator)
+  export VESSEL_REDIS_URL
 fi
 
 command -v "$VESSEL" >/dev/null 2>&1 || {
@@ -92,7 +102,7 @@ case $first in
   key_refused | no_models) exit 11 ;;
   groq_unreachable | groq_failing) exit 12 ;;
   redis_unreachable | redis_refused | redis_not_set) exit 13 ;;
-  redis_not_persistent | redis_evicts) exit 14 ;;
+  redis_not_persistent | redis_evicts | redis_full) exit 14 ;;
   worker_missing) exit 15 ;;
   sweeper_missing) exit 16 ;;
   api_down | api_unhealthy) exit 17 ;;

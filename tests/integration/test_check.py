@@ -137,7 +137,7 @@ def test_each_cause_has_its_code(
     check: Checking, env: dict[str, str | None], code: str, exit_code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first code names the cause, with a cure, and no key is shown."""
-    monkeypatch.setattr("vessel.cli.check_steps.SWEEP_S", 0.0)
+    monkeypatch.setattr("vessel.cli.check_steps.PATIENCE_S", 0.0)
     filled = {name: value.format(closed=_closed()) if value else value for name, value in env.items()}
     found = check("--no-inference", **filled)
     assert found.failed[0] == code
@@ -176,12 +176,16 @@ def test_redis_that_forgets_is_told(check: Checking, vessel: Served) -> None:
             runner.client.config_set("maxmemory", "4gb")
             runner.client.config_set("maxmemory-policy", "allkeys-lru")
             evicts = check("--no-inference")
+            runner.client.config_set("maxmemory-policy", "noeviction")
+            runner.client.config_set("maxmemory", "100kb")
+            full = check("--no-inference")
         finally:
             runner.client.config_set("appendonly", "yes")
             runner.client.config_set("maxmemory-policy", "noeviction")
             runner.client.config_set("maxmemory", "0")
     assert off.failed == ["redis_not_persistent"]
     assert evicts.failed == ["redis_evicts"]
+    assert full.failed[0] == "redis_full"
     assert "CONFIG SET maxmemory-policy noeviction" in evicts.step("redis_persistent")["cure"]
 
 

@@ -69,6 +69,7 @@ def patient(
            "GROQ_API_KEY": KEY, "GROQ_BASE_URL": simulator.url}  # fmt: skip
     for name, value in env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("vessel.cli.check_steps.PATIENCE_S", 0.0)
     monkeypatch.setattr(doctor_findings, "DISK_LOW", 0)
     monkeypatch.setattr(doctor_findings, "DISK_EMPTY", 0)
     monkeypatch.setattr(doctor_redis, "_memory_available_kib", lambda: None)

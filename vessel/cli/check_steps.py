@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vessel.cli import check_services as services
 from vessel.cli.faults import FAILED, MISSING
@@ -32,14 +32,16 @@ if TYPE_CHECKING:
     from vessel.keyspace.server import Server
     from vessel.settings import Settings
 
+T = TypeVar("T")
 LIST_S = 10.0
-SWEEP_S = 3.0
-"""A sweeper takes its lease every half a second; so long is without one only where nobody sweeps."""
+PATIENCE_S = 3.0
+"""Workers beat and sweepers renew every half a second; a busy machine may leave a few out."""
 LOOK_S = 0.1
 TEST_PROMPT = "Answer with the one word: ready"
 TEST_CAP_USD = Decimal("0.001")
 TEST_TOKENS = 64
 _START_REDIS = "start it (`systemctl start redis-server`, or `vessel up`) and check VESSEL_REDIS_URL"
+_LOOK = "`vessel limits` shows what holds calls back, `vessel doctor` what else is wrong"
 REFUSED = frozenset({Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.SPEND_LIMIT})
 
 
@@ -217,21 +219,12 @@ def _persistent(_plan: Plan, seen: Seen) -> list[Step]:
     name, title = "redis_persistent", "Persistent"
     if seen.redis is None:
         return [skipped(name, title, "not known, as Redis was not reached")]
-    server = seen.server
-    if server is None:
+    if seen.server is None:
         cure = "give Vessel's Redis user the right to look: ACL SETUSER ... +info"
         return [failed(name, title, "Redis does not let its user run INFO", "redis_not_persistent", cure)]
-    if not server.appends:
-        text = "the append-only file is off: after a crash of Redis all jobs since its last snapshot are gone"
-        cure = "redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
-        return [failed(name, title, text, "redis_not_persistent", cure)]
-    if server.writes_fail:
-        cure = "free space on Redis' disk, then look into its log"
-        return [failed(name, title, f"its last write failed ({server.writes_fail})", "redis_not_persistent", cure)]
-    policy = server.text("maxmemory_policy") or "noeviction"
-    if server.number("maxmemory") and policy != "noeviction":
-        cure = "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
-        return [failed(name, title, f"it throws jobs away when memory is full ({policy})", "redis_evicts", cure)]
+    wrong = _forgets(seen.server)
+    if wrong:
+        return [failed(name, title, *wrong)]
     sync = ""
     with contextlib.suppress(RedisRefused):
         sync = seen.redis.run(configured("appendfsync"))
@@ -239,12 +232,31 @@ def _persistent(_plan: Plan, seen: Seen) -> list[Step]:
     return [passed(name, title, f"append-only file{f', fsync {sync}' if sync else ''}{kept.get(sync, '')}")]
 
 
+def _forgets(server: Server) -> tuple[str, str, str] | None:
+    """Say how a server would lose or refuse jobs, with its code and the cure."""
+    if not server.appends:
+        text = "the append-only file is off: after a crash of Redis all jobs since its last snapshot are gone"
+        return text, "redis_not_persistent", "redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
+    if server.writes_fail:
+        cure = "free space on Redis' disk, then look into its log"
+        return f"its last write failed ({server.writes_fail})", "redis_not_persistent", cure
+    if (server.memory_part or 0.0) >= 1.0:
+        cure = "redis-cli CONFIG SET maxmemory <more>; ops/runbooks/redis-full.md"
+        return "its memory is full, so it takes no job and no result", "redis_full", cure
+    policy = server.text("maxmemory_policy") or "noeviction"
+    if server.number("maxmemory") and policy != "noeviction":
+        cure = "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+        return f"it throws jobs away when memory is full ({policy})", "redis_evicts", cure
+    return None
+
+
 def _workers(plan: Plan, seen: Seen) -> list[Step]:
     name, title = "workers", "Workers"
     if seen.redis is None:
         return [skipped(name, title, "not known, as Redis was not reached")]
     door = Door(plan.settings)
-    alive = seen.redis.run(door.alive(plan.tiers))
+    runner = seen.redis
+    alive = patiently(lambda: runner.run(door.alive(plan.tiers)), lambda one: all(one.values()))
     asleep = [tier for tier, count in alive.items() if not count]
     if asleep:
         cure = f"start them: `vessel worker --tiers {','.join(asleep)}`, or their unit; then look into its log"
@@ -259,9 +271,8 @@ def _sweeper(plan: Plan, seen: Seen) -> list[Step]:
     name, title = "sweeper", "Sweeps"
     if seen.redis is None:
         return [skipped(name, title, "not known, as Redis was not reached")]
-    role, until = command("GET", Door(plan.settings).keys.role("sweeper"), parse=word), time.monotonic() + SWEEP_S
-    while not (owner := seen.redis.run(role)) and time.monotonic() < until:
-        time.sleep(LOOK_S)
+    runner, role = seen.redis, command("GET", Door(plan.settings).keys.role("sweeper"), parse=word)
+    owner = patiently(lambda: runner.run(role), bool)
     if owner:
         return [passed(name, title, f"run by {owner}")]
     cure = "start the scheduler: `vessel scheduler`, or its unit; workers sweep as well"
@@ -311,23 +322,28 @@ def _inference(plan: Plan, seen: Seen) -> list[Step]:
     began = time.monotonic()
     with GroqClient(settings=plan.settings) as client:
         try:
-            handle = client.submit(
-                TEST_PROMPT, tier=tier, priority="interactive", on_outage="fail", max_cost_usd=TEST_CAP_USD,
-                max_completion_tokens=TEST_TOKENS, deadline=plan.inference_s, tags={"for": "check"},
+            seen.result = result = client.query(
+                TEST_PROMPT, tier=tier, on_outage="fail", max_cost_usd=TEST_CAP_USD, tags={"for": "check"},
+                max_completion_tokens=TEST_TOKENS, deadline=plan.inference_s, timeout=plan.inference_s,
             )  # fmt: skip
-            try:
-                seen.result = result = handle.result(timeout=plan.inference_s)
-            except (WaitTimeout, Unreachable):
-                with contextlib.suppress(VesselError):
-                    handle.cancel()
-                raise
+        except WaitTimeout as error:
+            with contextlib.suppress(VesselError):
+                client.cancel(error.job_id or "")
+            return [failed(name, title, f"no answer within {plan.inference_s:g} s", "inference_failed", _LOOK)]
         except VesselError as error:
-            cure = "`vessel limits` shows what holds calls back, `vessel doctor` what else is wrong"
-            return [failed(name, title, error.message, "inference_failed", cure)]
+            return [failed(name, title, error.message, "inference_failed", _LOOK)]
     tokens = result.usage.prompt_tokens + result.usage.completion_tokens
     took = time.monotonic() - began
     text = f"{result.model} answered in {took:.2f} s through the queue, {tokens} tokens, {result.cost_usd:f} USD"
     return [passed(name, title, text)]
+
+
+def patiently(look: Callable[[], T], well: Callable[[T], bool]) -> T:
+    """Look until it is well, for a few seconds at most; returns what was seen last."""
+    until = time.monotonic() + PATIENCE_S
+    while not well(found := look()) and time.monotonic() < until:
+        time.sleep(LOOK_S)
+    return found
 
 
 def _reason(failure: Failure) -> str:

@@ -206,12 +206,19 @@ def _of_spool(folder: Path) -> Iterator[Finding]:
 
 
 def of_faces(settings: Settings) -> Iterator[Finding]:
-    """Look at what listens off loopback: without a login, or without TLS."""
+    """Look at faces that hang, and at what listens off loopback: without a login, or without TLS."""
     for service in services.of(settings):
         host = settings.flower_host if service.name == "flower" else settings.api_host
+        answer = services.ask(service, settings)
+        if not (answer.ok or answer.refused or answer.status):
+            yield error(
+                f"{service.name}_hangs",
+                f"{service.title} at {answer.url} takes connections and does not answer",
+                "whoever calls it waits in vain",
+                f"systemctl restart vessel-{service.name}; its jobs go on meanwhile",
+            )
         if host in LOOPBACK:
             continue
-        answer = services.ask(service, settings)
         if service.name != "api" and answer.status == services.OK:
             yield error(
                 f"{service.name}_open",

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
+from vessel.cli.check_steps import patiently
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.keyspace.release import release
@@ -33,7 +34,7 @@ KEY_REASONS = frozenset({"unauthorized", "forbidden", "spend_limit"})
 def of_jobs(client: GroqClient) -> Iterator[Finding]:
     """Look at everything. Raises RedisUnreachable."""
     door, info, gates = client.door, client.maintenance(), client.limits()
-    alive = client.runner.run(door.alive())
+    alive = patiently(lambda: client.runner.run(door.alive()), lambda one: all(one.values()))
     yield from _of_leases(client, info.now)
     yield from _of_sweeps(client)
     yield from _of_tiers(alive, info)
@@ -82,7 +83,7 @@ def _of_tiers(alive: Mapping[str, int], info: MaintenanceInfo) -> Iterator[Findi
         if count:
             continue
         tell = error if waiting else warning
-        jobs = f"; {waiting} jobs wait for one" if waiting else ""
+        jobs = f"; {waiting} job{'s wait' if waiting > 1 else ' waits'} for one" if waiting else ""
         yield tell(
             "tier_dead",
             f"No worker is alive for tier {tier}{jobs}",

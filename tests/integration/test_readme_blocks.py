@@ -45,7 +45,7 @@ class Block:
         return [shlex.split(line, comments=True) for line in self.text.splitlines() if line.strip()]
 
 
-PAGES = ("README.md", "docs/agentic.md", "docs/usage.md")
+PAGES = ("README.md", "docs/operate.md", "docs/agentic.md", "docs/usage.md")
 BLOCKS = [
     Block(found["kind"], found["text"], found["why"], page)
     for page in PAGES

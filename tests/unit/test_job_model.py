@@ -206,6 +206,7 @@ KEYS = Keys("ns")
         (KEYS.groups, "backlog"), (KEYS.flows("1|m"), "backlog"), (KEYS.backlog("1|m", "q|t"), "backlog"),
         (KEYS.maintenance, "maintenance"), (KEYS.budget("*"), "budget"), (KEYS.slots, "slots"),
         (KEYS.gate("o", "m"), "gate"), (KEYS.live("power"), "live"), (KEYS.reply("p"), "reply"),
+        (KEYS.release("w@h:1"), "release"), (KEYS.restoring, "restoring"),
         (KEYS.role("r"), "role"), (KEYS.index, "index"), (KEYS.leases, "leases"), (KEYS.parked, "parked"),
         (KEYS.deadlines, "deadlines"), (KEYS.ledger, "ledger"), (KEYS.models, "models"), (KEYS.sweep, "sweep"),
         (KEYS.unacked, "kombu"), ("ns:_kombu.binding.power", "kombu"), ("ns:some:stranger", None),

@@ -63,9 +63,7 @@ def test_everything_works_under_users_with_just_their_commands(stack: Composed) 
         job = rest.post("/v1/jobs", json=_body("power")).json()["id"]
         assert rest.delete(f"/v1/jobs/{job}").json()["state"] in {"cancelling", "cancelled"}
         assert rest.get("/v1/usage").status_code == rest.get("/v1/limits").status_code == 200
-        for command in ("maintenance off", "budget set --day 20", "keys list"):
-            done = stack.cli(*command.split(), "--json", user="api")
-            assert done.returncode == 0, (command, done.stderr)
+        assert rest.delete("/v1/maintenance").status_code == 200
         refused = {(entry["username"], entry["reason"], entry["object"]) for entry in operator.acl_log()}
         assert refused == set()
 

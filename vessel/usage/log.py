@@ -86,7 +86,7 @@ class UsageLog:
             after = last or await _in_thread(self._archived)
             found = await runner.run(entries(self.ledger, after))
             gone = {fields["amends"] for _, fields in found if "amends" in fields}
-            if gone and await _in_thread(self._drop, gone):
+            if bool(gone) and await _in_thread(self._drop, gone):
                 return True  # the log is another file now
             done = await _in_thread(self._append, file, last, found) if found else 0
             self.written = found[done - 1][0] if done else after
@@ -135,7 +135,7 @@ class UsageLog:
         self.path.rename(aside)
         _sync_folder(self.path.parent)
 
-    def _drop(self, gone: set[bytes]) -> bool:
+    def _drop(self, gone: Collection[bytes]) -> bool:
         """Take the lines of entries that are no more out of the files; tells whether the log itself was replaced."""
         first = min(at_ms(entry.decode()) for entry in gone)
         for path in self.archives():

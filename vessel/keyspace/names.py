@@ -148,9 +148,18 @@ class Keys(WebhookNames):
         """Name the hash of live workers' job slots."""
         return self._key("slots")
 
+    def release(self, worker: str) -> str:
+        """Name the string that says of which release a live worker is."""
+        return self._key("release", worker)
+
     def reply(self, process: str) -> str:
         """Name the stream that wakes one process' waiters."""
         return self._key("reply", process)
+
+    @property
+    def restoring(self) -> str:
+        """Name the string that is there while a restore has not ended."""
+        return self._key("restoring")
 
     def role(self, role: str) -> str:
         """Name the lease that lets one process play a role (sweeper, usage log writer)."""

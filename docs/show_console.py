@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from playwright.sync_api import sync_playwright  # noqa: E402  the root comes first
 
 from tests.api.serving import Served  # noqa: E402  the same
+from vessel.usage.sums import figures_of  # noqa: E402  the same
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -45,6 +46,10 @@ def earlier(stack: Served) -> None:
                    "tenant": "default"}  # fmt: skip
             fields: Any = {"call": f"m{number}/1", "outcome": "succeeded", "row": json.dumps(row)}
             runner.client.xadd(door.keys.ledger, fields, id=f"{at * 1000}-{number}")
+            entry = f"{at * 1000}-{number}", {name: str(value).encode() for name, value in fields.items()}
+            for one in figures_of(entry, tags=False):  # as the step does that writes an entry
+                of = f"{one.hour}|{one.what}|{one.tenant}|{one.model}|{one.tier}|{one.vessel}"
+                runner.client.hincrby(door.keys.sums(), of, one.amount)
 
 
 def batch(stack: Served, lines: int, name: str, *, output: int = 60, model: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -44,6 +45,11 @@ def test_redis_and_the_api_go_away_and_come_back(opened: Callable[..., Any], ves
         page.locator("#board:not(.stale)").wait_for(timeout=30_000)
 
 
+def changed(note: Any, before: str) -> bool:
+    """Tell whether a text is another one."""
+    return bool(note.inner_text() != before)
+
+
 @pytest.mark.timeout(600)
 def test_a_thousand_batches(opened: Callable[..., Any], vessel: Served) -> None:
     """The newest are there at once, the others page by page; long names break nothing."""
@@ -60,7 +66,7 @@ def test_a_thousand_batches(opened: Callable[..., Any], vessel: Served) -> None:
         while more.is_visible():
             before = note.inner_text()
             more.click()
-            wait_until(lambda before=before: note.inner_text() != before)
+            wait_until(partial(changed, note, before))
         rows = page.locator("#batches tbody tr, #older tbody tr")
         wait_until(lambda: rows.count() == 1000, 30)
         assert page.evaluate("document.documentElement.scrollWidth") == 1280

@@ -142,7 +142,8 @@ class Executor:
                 log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
                          attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             self.measured.served(held.job, ended, self.now_ms())
-            return {"job": job_id, "state": ended, "model": run.model}
+            # A plain text: Flower is shown the repr of this.
+            return {"job": job_id, "state": str(ended), "model": run.model}
 
     async def _with_body(self, held: Held) -> Held:
         """Read the request of a batch's line, whose record only says where it lies; none where its file is gone."""

@@ -40,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("vessel")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that no process is left alone with one; keep the random order otherwise."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/chaos/"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that needs a server once per flavour it asks for."""
     if "redis_server" not in metafunc.fixturenames:

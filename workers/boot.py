@@ -15,6 +15,7 @@ from kombu.utils.imports import symbol_by_name
 
 from vessel.dispatch.queues import tiers_of
 from vessel.errors import Unreachable, VesselError
+from vessel.observe import systemd
 from vessel.observe.exporter import export
 from vessel.observe.logs import configure_logs, get_logger
 from vessel.observe.tracing import begin
@@ -33,6 +34,7 @@ log = get_logger(__name__)
 EXECUTOR = "vessel.execute:Executor"
 """The class that serves tickets; tests of the pool put one here that needs no upstream."""
 RETRY_S = 1.0
+PULSE_S = 1.0
 LOOK_S = 0.2
 
 
@@ -59,6 +61,8 @@ class Process:
         self.pool: AsyncioPool | None = None
         self.executor: Executing | None = None
         self.asked_to_stop = False
+        self.serves = ""
+        self.hub = systemd.Pulse()
 
     def drain(self) -> None:
         """Let running calls end and start nothing more; may be called twice and from a signal handler."""
@@ -93,6 +97,7 @@ async def _open(tiers: Sequence[str], worker: str, slots: int) -> Executing:
                 log.warning(
                     "worker.waits", reason=str(error), then=f"tries again every {RETRY_S:g} s and takes no work"
                 )
+                systemd.status("waits for Redis and takes no work")
                 told = True
             await asyncio.sleep(RETRY_S)
         else:
@@ -110,6 +115,8 @@ class ExecutorStep(bootsteps.StartStopStep):
         if not isinstance(pool, AsyncioPool):
             _refuse("Vessel's tasks need Vessel's pool; nothing was started. Leave out -P (--pool).", 2)
         tiers = tiers_of(parent.app.amqp.queues.consume_from)
+        process.serves = f"{', '.join(tiers)}, {pool.limit} calls at a time"
+        pool.submit(systemd.beat(process.hub))
         opening = pool.submit(_open(tiers, f"{parent.hostname}:{os.getpid()}", pool.limit))
         while process.executor is None:
             worker_state.maybe_shutdown()
@@ -131,6 +138,26 @@ class ExecutorStep(bootsteps.StartStopStep):
         process.drain()
 
 
+class PulseStep(bootsteps.StartStopStep):
+    """Watch Celery's hub for systemd while it is connected; a Redis that is away stops the hub with good reason."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Have the hub say every second that it turns; its timers end with the connection."""
+        process.hub.touch()
+        parent.timer.call_repeatedly(PULSE_S, process.hub.touch)
+
+    def stop(self, parent: Any) -> None:
+        """Look away until the next connect."""
+        del parent
+        process.hub.rest()
+        if not process.asked_to_stop:
+            systemd.status("has lost Redis; calls under way go on, and it connects again")
+
+    terminate = stop
+
+
 def _refuse(text: str, exit_code: int) -> NoReturn:
     log.critical("worker.refused", reason=text)
     raise SystemExit(exit_code)
@@ -146,7 +173,12 @@ def _on_shutting_down(how: str, **_: object) -> None:
         os.kill(os.getpid(), signal.SIGQUIT)
         return
     process.asked_to_stop = True
+    systemd.stopping("drains: calls under way end, nothing new starts")
     process.drain()
+
+
+def _on_ready(**_: object) -> None:
+    systemd.ready(f"serves {process.serves}")
 
 
 def _set_up_logs(loglevel: int | None = None, **_: object) -> None:
@@ -165,6 +197,8 @@ def install(app: Celery, settings: Settings, redis_url: str) -> None:
     process.settings, process.redis_url = settings, redis_url
     begin(settings, "vessel-worker")
     app.steps["worker"].add(ExecutorStep)
+    app.steps["consumer"].add(PulseStep)
     signals.setup_logging.connect(_set_up_logs, weak=False, dispatch_uid="vessel.logs")
     signals.worker_init.connect(_lean, weak=False, dispatch_uid="vessel.lean")
+    signals.worker_ready.connect(_on_ready, weak=False, dispatch_uid="vessel.ready")
     signals.worker_shutting_down.connect(_on_shutting_down, weak=False, dispatch_uid="vessel.drain")

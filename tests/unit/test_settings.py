@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vessel.cli.launch import child_environment
 from vessel.errors import SettingsError
 from vessel.settings import SERVER_FILE, Settings, load_settings, resolve_redis_url
 
@@ -179,3 +180,32 @@ def test_importing_the_settings_brings_neither_redis_nor_celery() -> None:
     code = "import sys, vessel.settings; print([m for m in ('redis', 'celery', 'kombu', 'groq') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_address_of_redis_may_be_in_a_file(tmp_path: Path) -> None:
+    """A password in it is then in no environment, not even a child's; another server's address still wins there."""
+    (file := tmp_path / "redis_url").write_text("rediss://api:s3cret@h:6380/1\n")
+    settings = load_settings({"VESSEL_REDIS_URL": f"file://{file}"})
+    assert settings.redis_url == "rediss://api:s3cret@h:6380/1"
+    base = {"VESSEL_REDIS_URL": f"file://{file}"}
+    assert child_environment(settings.redis_url, base=base) == base
+    assert child_environment("redis://other:1", base=base) == {"VESSEL_REDIS_URL": "redis://other:1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (None, "names a file that cannot be read"),
+        ("http://s3cret", "must start with"),
+        ("file:///x", "must start with"),
+    ],
+)
+def test_a_file_without_an_address_is_told(tmp_path: Path, content: str | None, fault: str) -> None:
+    """The fault names the variable and the rule, never what the file holds."""
+    file = tmp_path / "redis_url"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError) as told:
+        load_settings({"VESSEL_REDIS_URL": f"file://{file}"})
+    assert f"VESSEL_REDIS_URL: {fault}" in str(told.value)
+    assert "s3cret" not in str(told.value)

@@ -20,6 +20,7 @@ from vessel.api.tls import check_tls
 from vessel.errors import SettingsError, Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.names import Keys
+from vessel.observe import systemd
 from vessel.settings.values import LOOPBACK
 from vessel.submit import redis_url
 
@@ -46,6 +47,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            self.beating = asyncio.ensure_future(systemd.beat())
             self.tell_started()
 
     @contextlib.contextmanager
@@ -62,6 +64,7 @@ class _Server(uvicorn.Server):
 
     def _stop(self, number: signal.Signals) -> None:
         self.asked, self.should_exit = number, True
+        systemd.stopping("ends: requests under way have a little time, jobs go on without it")
         session = getattr(getattr(self.app, "state", None), "session", None)
         if session is not None:
             session.closing.set()
@@ -122,10 +125,15 @@ def serve(
         logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
         shown = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
         url = f"{'https' if secure else 'http'}://{shown}:{listening.getsockname()[1]}"
-        server = _Server(config, app, lambda: started(url))
+        server = _Server(config, app, lambda: _tell(started, url))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(server.serve(sockets=[listening]))
         return server.asked
+
+
+def _tell(started: Callable[[str], None], url: str) -> None:
+    systemd.ready(f"listens on {url}")
+    started(url)
 
 
 def _raise_open_files() -> None:

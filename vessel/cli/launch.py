@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vessel.dispatch.queues import queues_of
+from vessel.settings.values import redis_url_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,4 +86,6 @@ def child_environment(
     if groq_url is not None:
         found = {name: value for name, value in found.items() if name not in _KEYS}
         found |= {"GROQ_BASE_URL": groq_url, "GROQ_API_KEY": SIMULATOR_KEY}
+    if (named := found.get("VESSEL_REDIS_URL", "")).startswith("file:") and redis_url_named(named) == redis_url:
+        return found  # what the file holds stays out of environments
     return found | {"VESSEL_REDIS_URL": redis_url}

@@ -14,6 +14,7 @@ from vessel.errors import NoKey
 from vessel.execute.persist import Spool
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.maintain import Sweeper
+from vessel.observe import systemd
 from vessel.observe.exporter import export
 from vessel.observe.logs import configure_logs
 from vessel.observe.metrics import Instruments, Source
@@ -50,12 +51,15 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         spool=Spool(settings.data_dir / "spool"), upstream=upstream,
     )  # fmt: skip
     _export(settings, sweeper)
-    sweeping = asyncio.ensure_future(sweeper.run())
+    work = [asyncio.ensure_future(one) for one in (sweeper.run(), systemd.beat())]
+    systemd.ready("sweeps")
     try:
         return await asked
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        systemd.stopping("ends")
+        for one in work:
+            one.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
         if upstream is not None:
             await upstream.close()
         await runner.close()

@@ -67,6 +67,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
         r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
     ),
     "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
+    "failures": KeyClass(
+        r"failures:.+", Life.TIMED, "sorted set, a tenant's last 100 jobs without a result; VESSEL_RESULT_TTL"
+    ),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),

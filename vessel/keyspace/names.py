@@ -174,6 +174,10 @@ class Keys(WebhookNames):
         """Name the sorted set of a tenant's jobs by creation time."""
         return self._key("jobs", tenant)
 
+    def failures(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's last jobs without a result by the time they ended."""
+        return self._key("failures", tenant)
+
     @property
     def tenants(self) -> str:
         """Name the set of the tenants that have jobs."""
@@ -272,6 +276,7 @@ class JobKeys:
     lines_err: str
     lines_open: str
     open_batches: str
+    failures: str
     webhooks_due: str
     webhooks_log: str
     job_hook: str
@@ -351,6 +356,7 @@ def job_keys(  # noqa: PLR0913  one name for each key
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),
         open_batches=keys.open_batches,
+        failures=keys.failures(tenant or "none"),
         webhooks_due=keys.webhooks,
         webhooks_log=keys.webhook_log,
         job_hook=keys.webhook(job_id),

@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     """Label of the organisation whose limits are shared."""
 
     redis_url: Annotated[str, AfterValidator(checked_redis_url)] | None = Field(default=None, repr=False)
-    """`redis://`, `rediss://`, `unix://` or `sentinel://`; unset: the server of a running `vessel up`."""
+    """`redis://`, `rediss://`, `unix://` or `sentinel://`, or a `file://` with one in it; unset: of `vessel up`."""
     namespace: Label = "vessel"
     """Prefix of every key and queue, so that several vessels share a Redis."""
     data_dir: FilePath = Field(default=Path("var"), validate_default=True)

@@ -67,13 +67,14 @@ def checked_groq_base_url(value: str) -> str:
 
 def checked_redis_url(value: str) -> str:
     """Check the scheme and the shape; the address itself is tried when it is first used."""
-    parts = urlsplit(value.strip())
+    value = redis_url_named(value.strip())
+    parts = urlsplit(value)
     if parts.scheme not in REDIS_SCHEMES:
         raise ValueError(_redis_scheme_fault(parts.scheme))
     if parts.scheme == "unix":
         if not parts.path.startswith("/"):
             raise ValueError("needs an absolute path: unix:///run/redis/redis.sock")
-        return value.strip()
+        return value
     hosts = parts.netloc.rpartition("@")[2].split(",")
     if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
         raise ValueError(
@@ -82,7 +83,15 @@ def checked_redis_url(value: str) -> str:
     database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
     if parts.scheme != "sentinel" and database and not database.isdecimal():
         raise ValueError(f"names the database by a number: {parts.scheme}://host:6379/0")
-    return value.strip()
+    return value
+
+
+def redis_url_named(value: str) -> str:
+    """Read what a `file:` address names, so that a password in it need not be in the environment."""
+    try:
+        return Path(urlsplit(value).path).read_text("utf-8").strip() if value.startswith("file:") else value
+    except (OSError, ValueError):
+        raise ValueError("names a file that cannot be read; it holds the address, alone") from None
 
 
 def _redis_scheme_fault(scheme: str) -> str:

@@ -1,0 +1,173 @@
+"""A Debian with systemd as its first process: a debootstrap tree booted by systemd-nspawn."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.ops.composed import ROOT
+from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Iterator
+
+PACKAGES = "systemd,systemd-sysv,dbus,redis-server,python3,python3-venv,ca-certificates,procps,iproute2"
+PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter")
+BOOT_S = 120.0
+SIMULATOR = """[Service]
+ExecStart=/opt/vessel/venv/bin/vessel simulate --latency-ms {latency} {keys}
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def missing() -> str:
+    """Say what this machine has not; empty when it can boot a tree."""
+    if os.geteuid() != 0:
+        return "needs root"
+    gone = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"needs {', '.join(gone)}: apt-get install debootstrap systemd-container util-linux" if gone else ""
+
+
+def rootfs(folder: Path) -> Path:
+    """Make a fresh tree: a copy of TEST_ROOTFS, or one that debootstrap makes from this machine's mirror."""
+    tree = folder / "tree"
+    given = os.environ.get("TEST_ROOTFS", "")
+    if given:
+        subprocess.run(["cp", "-a", given, tree], check=True)  # noqa: S607
+    else:
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(), str(tree), *_mirror()]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    for file in _network_files():
+        with suppress(OSError):
+            (tree / file.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, tree / file.relative_to("/"))
+    return tree
+
+
+def _suite() -> str:
+    return str(re.findall(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)[0])
+
+
+def _mirror() -> list[str]:
+    """Find where this machine's apt gets its packages; its name goes into no file of ours."""
+    for file in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]:
+        text = file.read_text() if file.exists() else ""
+        found = re.findall(r"^URIs:\s*(\S+)|^deb\s+(?:\[[^]]*\]\s+)?(\S+)", text, re.MULTILINE)
+        if found:
+            return [found[0][0] or found[0][1]]
+    return []
+
+
+def _network_files() -> Iterator[Path]:
+    """Name what pip needs here to reach its index."""
+    yield from (Path("/etc/resolv.conf"), Path("/etc/hosts"), Path("/etc/ssl/certs/ca-certificates.crt"))
+    yield from (Path("/etc/pip.conf"), *Path("/etc/xdg/pip").glob("*"), Path.home() / ".config/pip/pip.conf")
+
+
+def package_folders() -> list[Path]:
+    """Name the local folders of packages that this machine's pip is told of."""
+    said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+    folders = {Path(found) for found in re.findall(r"(?:file://|[=' ])(/[^\s']+)", said)}
+    return sorted(folder.parent if folder.name == "simple" else folder for folder in folders if folder.is_dir())
+
+
+class Booted:
+    """The tree, installed into by ops/install.sh and booted with the simulator in place of Groq."""
+
+    def __init__(self, folder: Path, *, keys: tuple[str, ...], latency_ms: int) -> None:
+        """Make the tree and install; `keys` are taken by the simulator, the first is installed."""
+        self.folder, self.tree = folder, rootfs(folder)
+        self.process: subprocess.Popen[bytes] | None = None
+        (self.tree / "root" / "key").write_text(keys[0])
+        self.installed = self.install("--key-file", "/root/key", "--no-start")
+        units = self.tree / "etc/systemd/system"
+        taken = " ".join(f"--key {key}" for key in keys)
+        (units / "sim.service").write_text(SIMULATOR.format(latency=latency_ms, keys=taken))
+        (units / "multi-user.target.wants").mkdir(exist_ok=True)
+        (units / "multi-user.target.wants" / "sim.service").symlink_to("../sim.service")
+        with (self.tree / "etc/vessel/vessel.env").open("a") as settings:
+            settings.write("GROQ_BASE_URL=http://127.0.0.1:8090\n")
+
+    def install(self, *options: str) -> str:
+        """Run the installer in the tree, not booted but with this machine's network, and give what it said."""
+        seen = (f"--bind-ro={folder}" for folder in package_folders())
+        done = subprocess.run(
+            [*self._nspawn(), "--pipe", *seen, "/src/ops/install.sh", *options],
+            capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def __enter__(self) -> Self:
+        """Boot, without this machine's network, and wait until systemd has done what it can."""
+        with (self.folder / "boot.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self._nspawn(), "--private-network", "--boot"],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        wait_until(lambda: self.run("systemctl", "is-system-running", check=False) in {"running", "degraded"}, BOOT_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Power off and take the tree away."""
+        if self.process is not None and self.process.poll() is None:
+            self.run("systemctl", "poweroff", check=False)
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(60)
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.tree, ignore_errors=True)
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command inside and give what it wrote."""
+        leader = self._leader()
+        if leader is None:
+            assert not check
+            return ""
+        done = subprocess.run(
+            ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-r", "--", *command],  # noqa: S607
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def vessel(self, *arguments: str) -> Any:
+        """Run a command of the command line with the operator's rights and read its JSON."""
+        script = (
+            "set -a; . /etc/vessel/vessel.env; VESSEL_REDIS_URL=file:///etc/vessel/credentials/redis_url_operator; "
+            'exec vessel-service "$@" --json'
+        )
+        return [json.loads(line) for line in self.run("sh", "-c", script, "sh", *arguments).splitlines()]
+
+    def show(self, unit: str, field: str) -> str:
+        """Read one property of a unit."""
+        return self.run("systemctl", "show", "-p", field, "--value", unit)
+
+    def kill(self, unit: str, number: signal.Signals) -> None:
+        """Send the main process of a unit a signal."""
+        self.run("systemctl", "kill", "--kill-who=main", f"--signal={number.name}", unit)
+
+    def stats(self) -> Any:
+        """Read the simulator's count."""
+        url = "http://127.0.0.1:8090/_sim/stats"
+        program = f"import urllib.request as u; print(u.urlopen('{url}').read().decode())"
+        return json.loads(self.run("python3", "-c", program))
+
+    def _leader(self) -> int | None:
+        if self.process is None:
+            return None
+        assert self.process.poll() is None, (self.folder / "boot.log").read_text(errors="replace")[-3000:]
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(children[0]) if children else None
+
+    def _nspawn(self) -> list[str]:
+        return ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", str(self.tree), f"--bind-ro={ROOT}:/src"]

@@ -1,0 +1,140 @@
+"""Every command of compose.yaml comes up under Redis users that may do just what they need."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import redis
+
+from tests.ops.composed import OPS, ROOT, Composed, compose, is_ours
+from tests.waiting import wait_until
+from vessel.keyspace.script import load, script_names
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server on PATH")
+USERS = ("api", "worker", "flower", "metrics", "operator")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
+    """Start everything once."""
+    with Composed(tmp_path_factory.mktemp("composed")) as started:
+        started.await_health()
+        yield started
+
+
+def _rest(stack: Composed) -> httpx.Client:
+    key = (stack.secrets / "api_key").read_text().strip()
+    url = f"http://127.0.0.1:{stack.ports['api']}"
+    return httpx.Client(base_url=url, timeout=60, headers={"authorization": f"Bearer {key}"})
+
+
+def _body(tier: str, **more: Any) -> dict[str, Any]:
+    return {"model": tier, "messages": [{"role": "user", "content": "hello"}]} | more
+
+
+def test_every_service_of_ours_came_up_and_is_well(stack: Composed) -> None:
+    """Its own health check says so, from its own environment."""
+    ours = {name for name, service in stack.services.items() if is_ours(service)}
+    assert ours == set(stack.running) - {"redis"}
+    assert {"api", "simulator", "scheduler", "flower", "mcp", "worker-fast", "worker-power", "worker-compound"} == ours
+
+
+def test_everything_works_under_users_with_just_their_commands(stack: Composed) -> None:
+    """Each tier answers, streams, batches, steering and looking work, and Redis has refused nothing to anybody."""
+    with stack.client("operator") as operator, _rest(stack) as rest:
+        for tier in ("ultra_fast", "balanced", "compound"):
+            answer = rest.post("/v1/chat/completions", json=_body(tier))
+            assert answer.status_code == 200, answer.text
+        streamed = rest.post("/v1/chat/completions", json=_body("power", stream=True)).text
+        assert streamed.rstrip().endswith("data: [DONE]")
+        assert rest.get("/health").json()["status"] == "healthy"
+        assert rest.get("/metrics").status_code == 200
+        _batch(rest)
+        held = stack.cli("maintenance", "on", "--tier", "power")
+        assert held.returncode == 0, held.stderr
+        job = rest.post("/v1/jobs", json=_body("power")).json()["id"]
+        assert rest.delete(f"/v1/jobs/{job}").json()["state"] in {"cancelling", "cancelled"}
+        assert rest.get("/v1/usage").status_code == rest.get("/v1/limits").status_code == 200
+        assert rest.delete("/v1/maintenance").status_code == 200
+        refused = {(entry["username"], entry["reason"], entry["object"]) for entry in operator.acl_log()}
+        assert refused == set()
+
+
+def _batch(rest: httpx.Client) -> None:
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": _body("ultra_fast")}
+    file = rest.post("/v1/files", files={"file": ("b.jsonl", json.dumps(line))}, data={"purpose": "batch"}).json()
+    body = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+    batch = rest.post("/v1/batches", json=body).json()["id"]
+    ended = wait_until(lambda: _ended(rest, batch), 60)
+    assert ended["request_counts"] == {"total": 1, "completed": 1, "failed": 0}
+    assert rest.get(f"/v1/files/{ended['output_file_id']}/content").status_code == 200
+
+
+def _ended(rest: httpx.Client, batch: str) -> dict[str, Any]:
+    found: dict[str, Any] = rest.get(f"/v1/batches/{batch}").json()
+    return found if found["status"] == "completed" else {}
+
+
+FORBIDDEN = (
+    "FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG SET maxmemory 1", "SHUTDOWN NOSAVE", "MONITOR",
+    "ACL SETUSER x on", "REPLICAOF h 1", "SCRIPT FLUSH", "CLIENT KILL ID 1", "CLIENT PAUSE 1", "MODULE LIST",
+    "SAVE", "GET other:key", "SET other:key 1", "PUBLISH other 1", "SWAPDB 0 1", "MIGRATE h 1 k 0 1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_no_user_may_do_more(stack: Composed, user: str) -> None:
+    """What ends, empties or reconfigures the server, and what is another program's, is refused to each of them."""
+    with stack.client(user) as client:
+        for command in FORBIDDEN:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command.split())
+    with redis.Redis(port=stack.ports["redis"]) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
+        nobody.ping()
+
+
+def test_flower_and_metrics_read_no_job(stack: Composed) -> None:
+    """Flower counts queues; prompts and answers are out of its reach, as they are out of that of metrics."""
+    with _rest(stack) as rest, stack.client("api") as api:
+        job = rest.post("/v1/jobs", json=_body("power")).json()["id"]
+        assert api.hexists(f"vessel:job:{job}", "request") or api.hlen(f"vessel:job:{job}")
+    for user in ("flower", "metrics"):
+        with stack.client(user) as client:
+            for command in ("HGETALL", "DUMP", "HVALS", "GET"):
+                with pytest.raises(redis.exceptions.NoPermissionError):
+                    client.execute_command(command, f"vessel:job:{job}")
+    with stack.client("flower") as flower:
+        assert flower.llen("vessel:power") >= 0
+
+
+def _allowed(user: str) -> set[str]:
+    line = next(line for line in (OPS / "users.acl").read_text().splitlines() if line.startswith(f"user {user} "))
+    return {word[1:].partition("|")[0] for word in line.split() if word.startswith("+")}
+
+
+def test_every_command_of_the_scripts_and_of_the_code_is_allowed() -> None:
+    """A script's commands are checked against its caller's rights when it comes to them, which may be rarely."""
+    called = {
+        name.lower() for script in script_names() for name in re.findall(r"redis\.call\('(\w+)'", load(script).text)
+    }
+    code = "".join(path.read_text("utf-8") for path in (ROOT / "vessel").rglob("*.py") if "doctor" not in path.name)
+    called |= {name.lower() for name in re.findall(r"command\(\s*\"([A-Z]+)\"", code)}
+    operators = {"config", "scan", "dump", "restore", "type", "bgsave", "lastsave", "dbsize", "acl", "client"}
+    for user in ("api", "worker"):
+        assert called - operators <= _allowed(user), user
+    assert called <= _allowed("operator")
+
+
+def test_compose_names_only_files_that_are_there() -> None:
+    """What is mounted and what is built from exists; secrets are made by the script."""
+    for name, service in compose()["services"].items():
+        mounted = [v.split(":")[0] for v in service.get("volumes", ()) if v.startswith("./")]
+        assert all((ROOT / m).exists() for m in mounted), name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -258,6 +259,16 @@ def test_the_script_has_an_exit_code_for_each_cause(vessel: Served, tmp_path: Pa
     refused = _script(vessel, "--no-inference", GROQ_API_KEY="wrong", **environment)
     assert refused.returncode == 11, refused.stdout
     assert _script(vessel, VESSEL="no-such-vessel").returncode == 3
+
+
+def test_the_script_is_plain_sh() -> None:
+    """No shell of any kind finds a fault in it, nor does shellcheck where it is installed."""
+    shells = [shell for name in ("sh", "dash", "bash") if (shell := shutil.which(name))]
+    for command in ([shell, "-n"] for shell in shells):
+        subprocess.run([*command, str(SCRIPT)], check=True)
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin")
+    if shellcheck:
+        subprocess.run([shellcheck, str(SCRIPT)], check=True)
 
 
 @pytest.mark.system

@@ -95,6 +95,8 @@ def test_no_user_may_do_more(stack: Composed, user: str) -> None:
     """What ends, empties or reconfigures the server, and what is another program's, is refused to each of them."""
     with stack.client(user) as client:
         for command in FORBIDDEN:
+            if user == "operator" and command.startswith("CLIENT PAUSE"):
+                continue  # the last moment of a backup
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.execute_command(*command.split())
     with redis.Redis(port=stack.ports["redis"]) as nobody, pytest.raises(redis.exceptions.AuthenticationError):

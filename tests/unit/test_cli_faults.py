@@ -190,12 +190,12 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     found = {name: sorted(getattr(command, "commands", [])) for name, command in group.commands.items()}
     names = sorted(" ".join((name, *verb)) for name, verbs in found.items() for verb in [[v] for v in verbs] or [[]])
     assert names == [
-        "analyze", "api", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results",
-        "batch status", "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "code",
-        "demo", "events", "flower", "job", "jobs", "keys create", "keys list", "keys revoke", "limits",
-        "maintenance off", "maintenance on", "maintenance status", "mcp", "models", "query", "research", "retry",
-        "route", "scheduler", "simulate", "submit", "tiers", "up", "usage", "wait", "webhooks list", "webhooks retry",
-        "webhooks secret", "worker",
+        "analyze", "api", "backup", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results",
+        "batch status", "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "check",
+        "code", "demo", "doctor", "events", "flower", "job", "jobs", "keys create", "keys list", "keys revoke",
+        "limits", "maintenance off", "maintenance on", "maintenance status", "mcp", "models", "query", "research",
+        "restore", "retry", "route", "scheduler", "simulate", "submit", "tiers", "up", "usage", "wait",
+        "webhooks list", "webhooks retry", "webhooks secret", "worker",
     ]  # fmt: skip
     for name in names:
         assert run([*name.split(), "--help"]) == 0

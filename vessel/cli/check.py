@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from vessel.cli.check_steps import Plan, look
 from vessel.cli.faults import DONE, BadUse
 from vessel.cli.output import emit, note, say
 from vessel.cli.preflight import split_tiers
+from vessel.observe import systemd
 from vessel.observe.logs import configure_logs, get_logger
 from vessel.registry import load_registry, suggest
 from vessel.settings import load_settings
@@ -118,11 +118,8 @@ def _conclude_boot(seen: Seen, registry: Registry) -> None:
 
 def _status(text: str) -> None:
     """Set the unit's status line, where systemd listens."""
-    if os.environ.get("NOTIFY_SOCKET"):
-        import sdnotify  # type: ignore[import-untyped]
-
-        # The package writes Latin-1, systemd reads UTF-8.
-        sdnotify.SystemdNotifier().notify(f"STATUS={text}".replace("\n", " ").encode("ascii", "replace").decode())
+    # As ASCII, because the notifier writes Latin-1 and systemd reads UTF-8.
+    systemd.tell("STATUS=" + text.replace("\n", " ").encode("ascii", "replace").decode())
 
 
 def _expected(expect: str | None) -> frozenset[str]:

@@ -52,11 +52,14 @@ def of(settings: Settings) -> tuple[Service, ...]:
     )
 
 
-def ask(service: Service, settings: Settings) -> Answer:
-    """Ask a face at each of its addresses until one answers; any answer but a fault says that it runs."""
+def ask(service: Service, settings: Settings, *, alone: bool = False) -> Answer:
+    """Ask a face at each of its addresses until one answers; any answer but a fault says that it runs.
+
+    `alone`: only where its own process is, not where another one has the face as well.
+    """
     answers: list[Answer] = []
     with httpx.Client(trust_env=False, timeout=ASK_S, verify=_trust(settings)) as client:
-        for url in service.urls:
+        for url in service.urls[:1] if alone else service.urls:
             answer = _health(client, url) if service.name == "api" else _any(client, url)
             if answer.ok:
                 return answer

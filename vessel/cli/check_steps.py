@@ -282,8 +282,8 @@ def _sweeper(plan: Plan, seen: Seen) -> list[Step]:
 def _faces(plan: Plan, seen: Seen) -> list[Step]:
     found = []
     for service in services.of(plan.settings):
-        answer = services.ask(service, plan.settings)
         expected = service.name in plan.expected
+        answer = services.ask(service, plan.settings, alone=expected)
         if answer.ok:
             seen.faces[service.name] = answer.url
             found.append(passed(service.name, service.title, f"{answer.url} {answer.text}"))

@@ -82,7 +82,7 @@ def shapes(rows: Iterable[Mapping[str, Any]], seconds: Mapping[str, Sequence[flo
     """Average the ledger's rows by model; rows of calls whose answer nobody saw say nothing."""
     seen: dict[str, list[tuple[int, int]]] = {}
     for row in rows:
-        if not row.get("estimated") and row.get("vessel", "groq") == "groq":
+        if "tokens" in row and not row.get("estimated") and row.get("vessel", "groq") == "groq":
             seen.setdefault(row["model"], []).append(_tokens(row["tokens"]))
     found = {}
     for model, tokens in seen.items():

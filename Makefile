@@ -1,5 +1,6 @@
 # make demo   the whole stack on this machine, upstream simulated; LIVE=1 with GROQ_API_KEY uses Groq, capped at 0.05 USD
 # make test   the test suite          make check   format, lint, types, import contracts, size caps, dependencies
+# make test-system   boots, image builds, failovers, long campaigns; what they need: docs/install.md
 # make bench  the benchmarks          make docs    the generated pages of docs/
 PYTHON ?= python3
 LIVE ?=

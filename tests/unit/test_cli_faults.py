@@ -88,6 +88,19 @@ def test_a_reader_that_left_is_no_error(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("errors", "code"), [([BrokenPipeError()], 0), ([BrokenPipeError(), ValueError()], 1)])
+def test_a_host_that_was_killed_is_no_error(
+    errors: list[Exception], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several coroutines of `vessel mcp` meet it at once; anything else beside it is told."""
+
+    def command() -> int:
+        raise ExceptionGroup("", errors)
+
+    assert conclude(interruptible(command), as_json=False) == code
+    assert bool(capsys.readouterr().err) is bool(code)
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     """A real pipe without a reader gives no message and exit 0."""
     command = f"{sys.executable} -m vessel.cli.main models --json | {sys.executable} -c pass; echo ${{PIPESTATUS[0]}}"

@@ -51,6 +51,11 @@ end
 -- `call` holds job, ledger, sums, tag_sums, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
 -- booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
 local function end_attempt(call, label, outcome_row, ledger_row, back, now)
+  if call.number ~= '0' then
+    -- Above maxmemory Redis refuses a script's first write if it may enlarge memory, and none after it. This one does not,
+    -- so what was paid for is written when new work is refused already.
+    redis.call('HDEL', call.job, '')
+  end
   if call.number == '0'
     or redis.call('HSETNX', call.job, 'o:' .. call.number, label .. ' ' .. outcome_row) == 0 then
     return

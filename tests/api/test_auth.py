@@ -11,6 +11,7 @@ from tests.api.serving import BODY, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,24 @@ def test_a_revoked_or_expired_key_opens_nothing(keyed: Served) -> None:
     with keyed.inside() as (door, runner):
         kept = str(runner.client.hgetall(door.keys.api_keys))
     assert all(key["key"][21:] not in kept for key in keyed.keys.values())
+
+
+def test_without_keys_a_dead_key_and_a_proxy_s_callers_are_refused(tmp_path: Path) -> None:
+    """This machine needs no key, but one that was revoked opens nothing, and a proxy here speaks for others."""
+    with Served(tmp_path) as stack:
+        stack.start_api()
+        made = stack.run_cli("keys", "create")
+        revoked = stack.cli("keys", "revoke", made["id"])
+        assert (revoked.returncode, "the last key" in revoked.stderr) == (0, True)
+        with stack.http() as http:
+            given: tuple[dict[str, str], ...] = (
+                {},
+                {"authorization": "Bearer any"},
+                {"authorization": f"Bearer {made['key']}"},
+            )
+            assert [http.get("/v1/models/auto", headers=h).status_code for h in given] == [200, 200, 401]
+            for name in ("forwarded", "via", "x-forwarded-for", "x-real-ip"):
+                assert http.get("/v1/models/auto", headers={name: "192.0.2.1"}).status_code == 401, name
 
 
 def test_off_loopback_without_a_key_it_refuses_to_start(tmp_path: Any) -> None:

@@ -131,8 +131,9 @@ def test_the_openai_sdk_runs_a_batch_from_upload_to_results(server: Server) -> N
         assert half.request_counts.model_dump() == {"total": 5, "completed": 2, "failed": 0}
         early = sdk.files.content(half.output_file_id or "").text
         assert sdk.files.retrieve(half.output_file_id or "").bytes == len(early.encode())
-        with pytest.raises(openai.ConflictError):
-            sdk.files.delete(file.id)
+        for read_or_written in (file.id, half.output_file_id or ""):
+            with pytest.raises(openai.ConflictError, match=batch.id):
+                sdk.files.delete(read_or_written)
         server.answer(batch.id, fail=frozenset({"0:4"}))
         done = until(sdk, batch.id, "completed")
         assert done.request_counts.model_dump() == {"total": 5, "completed": 4, "failed": 1}
@@ -147,9 +148,10 @@ def test_the_openai_sdk_runs_a_batch_from_upload_to_results(server: Server) -> N
         bad = json.loads(sdk.files.content(done.error_file_id).text)
         assert (bad["custom_id"], bad["error"]["code"]) == ("r5", "bad_request")
         assert sdk.files.retrieve(done.output_file_id).bytes == len(text.encode())
-        assert sdk.files.delete(file.id).deleted
-        with pytest.raises(openai.NotFoundError):
-            sdk.files.retrieve(file.id)
+        for gone in (file.id, done.output_file_id):
+            assert sdk.files.delete(gone).deleted
+            with pytest.raises(openai.NotFoundError):
+                sdk.files.retrieve(gone)
 
 
 def test_the_groq_sdk_does_the_same(server: Server) -> None:

@@ -62,7 +62,8 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield stack.start_api()
 
 
-schema = schemathesis.openapi.from_dict(document())
+# A stream without an end is read until the client's patience is over; tests/api/test_console.py follows it.
+schema = schemathesis.openapi.from_dict(document()).exclude(path="/v1/console/events")
 
 
 @schema.parametrize()

@@ -30,6 +30,7 @@ THEIRS = {
     Reason.CONTEXT_LENGTH: 400,
     Reason.TOOL_USE_FAILED: 400,
     Reason.JSON_VALIDATE_FAILED: 400,
+    Reason.LACKS_TOOLS: 400,
     Reason.MODEL_GONE: 404,
     Reason.TOO_LARGE: 413,
     Reason.UNPROCESSABLE: 422,

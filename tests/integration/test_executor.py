@@ -16,6 +16,7 @@ from vessel.keyspace.script import command
 from vessel.registry import load_registry
 from vessel.upstream.outcome import Failure, Reason, Success, Usage
 from vessel.wire import JobState
+from workers.flower import shown_result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -199,7 +200,8 @@ async def test_a_flex_job_that_its_gate_refuses_waits_by_time(executor: Executor
     policy = {"tier": "speed_demon", "fallback": "none"}
     prepared = executor.door.prepare(body, policy, availability=executor.availability)
     job_id = (await executor.runner.run(executor.door.create(prepared))).id
-    await serve(executor, job_id)
+    (told,) = await serve(executor, job_id)
+    assert shown_result(repr([told])) == f"parked on {MODEL}"
     found = await read(executor, job_id)
     assert (found.state, found.attempts) == (JobState.PARKED, ())
     assert found.waits_for_gate == (tier == "on_demand")

@@ -27,7 +27,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 CHECKS = 8
-PAGES = ("README.md", "docs/observe.md")
+PAGES = ("README.md", "docs/agentic.md", "docs/observe.md", "docs/operate.md", "docs/usage.md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,6 @@ class Block:
         return [shlex.split(line, comments=True) for line in self.text.splitlines() if line.strip()]
 
 
-PAGES = ("README.md", "docs/agentic.md", "docs/usage.md")
 BLOCKS = [
     Block(found["kind"], found["text"], found["why"], page)
     for page in PAGES

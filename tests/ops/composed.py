@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
 READY_S = 90.0
-OURS = "a-test"
-"""The name of tests' own connections in Redis' logs."""
 _VARIABLE = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}")
 
 
@@ -130,8 +128,8 @@ class Composed:
         """Open Redis as one of its users."""
         if user == "metrics":
             password = (self.secrets / "redis_password_metrics").read_text().strip()
-            return redis.Redis(port=self.ports["redis"], username=user, password=password, client_name=OURS)
-        return redis.Redis.from_url((self.secrets / f"redis_url_{user}").read_text().strip(), client_name=OURS)
+            return redis.Redis(port=self.ports["redis"], username=user, password=password)
+        return redis.Redis.from_url((self.secrets / f"redis_url_{user}").read_text().strip())
 
     def _pings(self) -> bool:
         process = self.running["redis"]

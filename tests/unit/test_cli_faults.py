@@ -88,6 +88,19 @@ def test_a_reader_that_left_is_no_error(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(("errors", "code"), [([BrokenPipeError()], 0), ([BrokenPipeError(), ValueError()], 1)])
+def test_a_host_that_was_killed_is_no_error(
+    errors: list[Exception], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Several coroutines of `vessel mcp` meet it at once; anything else beside it is told."""
+
+    def command() -> int:
+        raise ExceptionGroup("", errors)
+
+    assert conclude(interruptible(command), as_json=False) == code
+    assert bool(capsys.readouterr().err) is bool(code)
+
+
 def test_a_closed_pipe_is_quiet() -> None:
     """A real pipe without a reader gives no message and exit 0."""
     command = f"{sys.executable} -m vessel.cli.main models --json | {sys.executable} -c pass; echo ${{PIPESTATUS[0]}}"
@@ -190,12 +203,12 @@ def test_every_command_takes_json_and_explains_itself(capsys: pytest.CaptureFixt
     found = {name: sorted(getattr(command, "commands", [])) for name, command in group.commands.items()}
     names = sorted(" ".join((name, *verb)) for name, verbs in found.items() for verb in [[v] for v in verbs] or [[]])
     assert names == [
-        "analyze", "api", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results",
-        "batch status", "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "code",
-        "demo", "events", "flower", "job", "jobs", "keys create", "keys list", "keys revoke", "limits",
-        "maintenance off", "maintenance on", "maintenance status", "mcp", "models", "query", "research", "retry",
-        "route", "scheduler", "simulate", "submit", "tiers", "up", "usage", "wait", "webhooks list", "webhooks retry",
-        "webhooks secret", "worker",
+        "analyze", "api", "backup", "batch cancel", "batch errors", "batch estimate", "batch list", "batch results",
+        "batch status", "batch submit", "batch watch", "budget clear", "budget set", "budget show", "cancel", "check",
+        "code", "demo", "doctor", "events", "flower", "job", "jobs", "keys create", "keys list", "keys revoke",
+        "limits", "maintenance off", "maintenance on", "maintenance status", "mcp", "models", "query", "research",
+        "restore", "retry", "route", "scheduler", "simulate", "submit", "tiers", "up", "usage", "wait",
+        "webhooks list", "webhooks retry", "webhooks secret", "worker",
     ]  # fmt: skip
     for name in names:
         assert run([*name.split(), "--help"]) == 0

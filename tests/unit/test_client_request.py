@@ -11,6 +11,7 @@ from groq.types.chat.completion_create_params import CompletionCreateParams
 
 from vessel.client.core import analysis, code, execution, query, research
 from vessel.client.request import POLICY, CommonOptions, Options, compose, compose_line
+from vessel.client.submitting import pieces
 from vessel.errors import InvalidRequest
 from vessel.wire import ChatRequest, check_submission
 
@@ -70,11 +71,18 @@ def test_no_field_of_groqs_is_taken_for_a_slip() -> None:
         assert compose("hi", {name: "x"}).body[name] == "x"
 
 
-@pytest.mark.parametrize("prompt", [b"hi", {"role": "user", "content": "hi"}, 3, None])
+@pytest.mark.parametrize("prompt", [b"hi", {"role": "user", "content": "hi"}, 3, None, "", " \n"])
 def test_a_prompt_of_another_kind_is_refused(prompt: Any) -> None:
-    """A prompt is a text or a list of messages."""
+    """A prompt is a text that says something, or a list of messages."""
     with pytest.raises(InvalidRequest, match="prompt: "):
         compose(prompt, {})
+
+
+@pytest.mark.parametrize("source", [None, 5])
+def test_what_is_no_batch_is_refused_in_words(source: Any) -> None:
+    """A slip of the caller's shows no traceback of ours."""
+    with pytest.raises(InvalidRequest, match="iterable of requests"):
+        list(pieces(source))
 
 
 def test_streaming_is_refused_where_the_whole_answer_is_given() -> None:

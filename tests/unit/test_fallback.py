@@ -240,10 +240,13 @@ def test_one_requests_403_does_not_go_on_for_ever() -> None:
     assert isinstance(waits, Park)
 
 
-def test_maintenance_without_an_end_ends_no_job() -> None:
-    """It may be lifted before the deadline or max_wait, which the sweep keeps meanwhile."""
+def test_maintenance_without_an_end_ends_no_job_before_its_time() -> None:
+    """It may be lifted before the deadline or max_wait; who is looked at after one of them has waited in vain."""
     open_ended = failed(Reason.MAINTENANCE, detail="maintenance", retry_after_s=0)
     assert isinstance(decide(situation(policy={"max_wait": 5}, deadline_at=NOW + 9_000), open_ended), Park)
+    over = decide(situation(policy={"max_wait": 0.5}), open_ended)
+    assert isinstance(over, Fail)
+    assert (over.reason, "longer than max_wait=0.5 s" in over.message) == ("max_wait", True)
 
 
 @pytest.mark.parametrize("reason", [Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST])

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     "vessel/wire.py": "the place of the states",
     "vessel/keyspace/names.py": "the name of a key family",
+    "vessel/keyspace/lives.py": "the name of a key family",
     "vessel/upstream/outcome.py": "a reason of a failure",
     "vessel/execute/job.py": "the reason of an end",
     "vessel/usage/rows.py": "how a call ended",
@@ -37,7 +38,7 @@ ELSEWHERE = {
     "vessel/batches/model.py": "the statuses of a batch, which are OpenAI's",
     "vessel/batches/files.py": "the status of a batch",
 }
-LIGHT = ("vessel/cli/", "vessel/client/", "vessel/simulator/", "vessel/api/")
+LIGHT = ("vessel/cli/", "vessel/client/", "vessel/simulator/", "vessel/api/", "vessel/mcp/")
 """Faces that show what the JSON says: importing the models would cost them their start-up time."""
 
 RECORD = {
@@ -206,6 +207,7 @@ KEYS = Keys("ns")
         (KEYS.groups, "backlog"), (KEYS.flows("1|m"), "backlog"), (KEYS.backlog("1|m", "q|t"), "backlog"),
         (KEYS.maintenance, "maintenance"), (KEYS.budget("*"), "budget"), (KEYS.slots, "slots"),
         (KEYS.gate("o", "m"), "gate"), (KEYS.live("power"), "live"), (KEYS.reply("p"), "reply"),
+        (KEYS.release("w@h:1"), "release"), (KEYS.restoring, "restoring"),
         (KEYS.role("r"), "role"), (KEYS.index, "index"), (KEYS.leases, "leases"), (KEYS.parked, "parked"),
         (KEYS.deadlines, "deadlines"), (KEYS.ledger, "ledger"), (KEYS.models, "models"), (KEYS.sweep, "sweep"),
         (KEYS.unacked, "kombu"), ("ns:_kombu.binding.power", "kombu"), ("ns:some:stranger", None),

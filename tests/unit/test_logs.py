@@ -77,10 +77,11 @@ def test_bound_ids_are_in_every_line(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "secret", ["gsk_abcdefgh123456", "sk-abcdefgh", "Bearer abc.def", "redis://user:hunter2@host:6379/0"]
+    "secret",
+    ["gsk_abcdefgh123456", "sk-abcdefgh", "Bearer abc.def", "whsec_AB+/cdef", "redis://user:hunter2@host:6379/0"],
 )
 def test_secrets_are_masked_by_shape(secret: str) -> None:
     """Keys, bearer tokens and passwords in URLs never survive a log line."""
     masked = redact_text(f"before {secret} after")
     assert "[redacted]" in masked
-    assert not any(part in masked for part in ("abcdefgh", "abc.def", "hunter2"))
+    assert not any(part in masked for part in ("abcdefgh", "abc.def", "hunter2", "=="))

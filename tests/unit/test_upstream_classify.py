@@ -127,6 +127,7 @@ def test_one_request_above_the_limit_is_too_large_whatever_its_status(status: in
         "This model does not support response format `json_schema`",
         "`reasoning_effort` is not supported with this model",
         "'messages.0' : property 'reasoning_content' is unsupported",
+        "property 'best_of' is unsupported",
         "'m.1' : for 'role:assistant' the following must be satisfied[('m.1' : property 'x' is unsupported)]",
         "`n` must be less than or equal to `8192`, the maximum value for `n` is less than the `window` for this model",
     ],

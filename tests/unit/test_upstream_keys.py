@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vessel.upstream.keys import LONGEST_KEY, KeySource
+from vessel.upstream.keys import LONGEST_FILE, LONGEST_KEY, REFUSED_FOR_S, KeySource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ def test_an_unchanged_settled_file_is_not_read_again(tmp_path: Path, monkeypatch
     os.utime(file, (1_000_000_000, 1_000_000_000))
     keys = KeySource(key_file=file)
     assert keys.current() == "gsk_one"
-    monkeypatch.setattr("vessel.upstream.keys._read", lambda _path: "read again")
+    monkeypatch.setattr("vessel.upstream.keys._read", lambda _path: ("read again",))
     assert keys.current() == "gsk_one"
 
 
@@ -60,7 +60,9 @@ def test_a_file_taken_away_leaves_no_key_and_may_come_back(tmp_path: Path) -> No
     assert keys.current() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"a" * (LONGEST_KEY + 1), b"two\nlines"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\xff\xfe", b"a" * (LONGEST_KEY + 1), b"a\n" * LONGEST_FILE, b"two words"]
+)
 def test_a_file_that_holds_no_key_is_no_key(tmp_path: Path, content: bytes) -> None:
     """Half-written and wrong files pause the work instead of breaking it."""
     file = tmp_path / "key"
@@ -88,3 +90,50 @@ def test_a_source_cannot_be_pickled_by_accident() -> None:
     """A key in a pickle would travel with whatever holds it."""
     with pytest.raises(TypeError):
         pickle.dumps(KeySource("gsk_secret"))
+
+
+def test_the_next_key_stands_in_for_a_refused_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first good line counts; once refused it is passed over for a while, then tried again."""
+    now = 1000.0
+    monkeypatch.setattr("vessel.upstream.keys.time.monotonic", lambda: now)
+    (tmp_path / "key").write_text("# of October\n gsk_one\n\ngsk two\ngsk_two\ngsk_one\n")
+    keys = KeySource(key_file=tmp_path / "key")
+    assert keys.all() == ("gsk_one", "gsk_two")
+    assert keys.current() == "gsk_one"
+    assert keys.refuse("gsk_one") == "gsk_two"
+    assert keys.current() == "gsk_two"
+    now += REFUSED_FOR_S
+    assert keys.current() == "gsk_one"
+
+
+def test_when_all_keys_are_refused_each_is_asked_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key is offered twice for one call, and later ones ask with the key that was refused longest ago."""
+    now = 1000.0
+    monkeypatch.setattr("vessel.upstream.keys.time.monotonic", lambda: now)
+    (tmp_path / "key").write_text("gsk_one\ngsk_two\n")
+    keys = KeySource(key_file=tmp_path / "key")
+    assert keys.refuse("gsk_one") == "gsk_two"
+    now += 1
+    assert keys.refuse("gsk_two") is None
+    assert keys.current() == "gsk_one"
+    now += 1
+    assert keys.refuse("gsk_one") is None
+    assert keys.current() == "gsk_two"
+
+
+def test_a_changed_file_clears_what_was_refused(tmp_path: Path) -> None:
+    """Whoever edits the file expects that it is tried at once."""
+    file = tmp_path / "key"
+    file.write_text("gsk_one\ngsk_two\n")
+    keys = KeySource(key_file=file)
+    assert keys.refuse("gsk_one") == "gsk_two"
+    file.write_text("gsk_one\ngsk_three\n")
+    assert keys.current() == "gsk_one"
+
+
+def test_a_refused_single_key_is_used_on(tmp_path: Path) -> None:
+    """There is no other; the gate holds calls back, and the looks it lets pass need a key."""
+    (tmp_path / "key").write_text("gsk_one\n")
+    for keys in (KeySource("gsk_one"), KeySource(key_file=tmp_path / "key")):
+        assert keys.refuse("gsk_one") is None
+        assert keys.current() == "gsk_one"

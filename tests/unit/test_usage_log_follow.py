@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import fakeredis
 import pytest
 
+from tests.waiting import wait_until_async
 from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.script import word
 from vessel.usage import log as usage_log
@@ -257,6 +260,56 @@ async def test_an_amended_entry_goes_from_a_full_file(runner: AsyncRunner, log: 
     await followed(log, runner)
     assert archived(log) == ["job_0/1", "job_2/1", "job_1/1"]
     assert log.archives()[0].read_bytes() == first
+
+
+async def test_files_that_were_full_before_a_guess_are_not_searched(
+    runner: AsyncRunner, log: UsageLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be gigabytes of them."""
+    log.rotation = Rotation(daily=True)
+    client: Any = runner.client
+    row = {"outcome": "succeeded", "row": '{"job_id":"x"}'}
+    for at in (1, DAY_MS + 1, DAY_MS + 2, 2 * DAY_MS):
+        await client.xadd(LEDGER, row, id=f"{at}-0")
+    await followed(log, runner)
+    await client.xdel(LEDGER, f"{DAY_MS + 1}-0")
+    await client.xadd(LEDGER, row | {"amends": f"{DAY_MS + 1}-0"}, id=f"{2 * DAY_MS + 1}-0")
+    searched: list[str] = []
+    without = usage_log._without
+
+    def search(path: Path, gone: Any) -> bool:
+        searched.append(path.name)
+        return without(path, gone)
+
+    monkeypatch.setattr(usage_log, "_without", search)
+    await followed(log, runner)
+    assert searched == ["usage_log.19700102T000000002-0000.jsonl", "usage_log.jsonl"]
+    assert len(archived(log)) == 4
+
+
+async def test_a_slow_disk_holds_up_nothing_else(
+    runner: AsyncRunner, log: UsageLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Calls and leases of the process go on; who is cancelled keeps the file locked until it is written."""
+    await book(runner, "job_0/1")
+    begun, may_end = threading.Event(), threading.Event()
+
+    def fsync(_descriptor: int) -> None:
+        begun.set()
+        assert may_end.wait(20), "the loop stood still"
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    writing = asyncio.ensure_future(log.follow(runner))
+    await wait_until_async(lambda: asyncio.sleep(0, begun.is_set()))
+    writing.cancel()
+    await asyncio.sleep(0)
+    assert not await UsageLog(log.path, LEDGER).follow(runner)
+    assert not writing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await log.follow(runner)
+    assert [line["job_id"] for line in lines(log)] == ["job_0/1"]
 
 
 async def test_written_tells_what_is_safe(runner: AsyncRunner, log: UsageLog) -> None:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from vessel import __version__
-from vessel.api import chat, faults, health, jobs, models, steering, usage
+from vessel.api import chat, console, faults, health, jobs, models, pages, steering, usage
 from vessel.api.auth import Gatekeeper, Tenant
 from vessel.api.guard import Guard
 from vessel.api.keys import KeyFile
@@ -75,13 +75,14 @@ def create_app(settings: Settings) -> FastAPI:
         for router in _routers():
             app.include_router(router, prefix=prefix, include_in_schema=prefix == PREFIXES[0])
     app.include_router(health.router)
+    app.include_router(pages.router)
     mount(app, mcp)
     _serve_openapi(app)
     return app
 
 
 def _routers() -> list[APIRouter]:
-    found = [chat.router, models.router, jobs.router, usage.router, steering.router]
+    found = [chat.router, models.router, jobs.router, usage.router, steering.router, console.router]
     there = [name for name in LATER if find_spec(name) is not None]
     return [*found, *(importlib.import_module(name).router for name in there)]
 
@@ -104,7 +105,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes,
     )  # fmt: skip
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas |= SCHEMAS
+    schemas |= SCHEMAS | console.SCHEMAS
     for operations in document["paths"].values():
         for operation in operations.values():
             # FastAPI adds its own 422 where there are parameters; ours are 400.

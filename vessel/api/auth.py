@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vessel.keyspace.script import Call
 
 _SCHEME = HTTPBearer(auto_error=False, bearerFormat="vsl_...", description="A key made by `vessel keys create`.")
+_FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 _UNKEYED_HELP = "Send it as `Authorization: Bearer vsl_...`; `vessel keys create` makes one."
 
 
@@ -67,8 +68,9 @@ class Gatekeeper:
         key: ApiKey = found or api_keys.NOBODY
         if key.opens(secret, now):
             return Principal(key.tenant, key.id, admin=key.admin, quota=key.quota)
-        if count == 0 and not self._file and _from_here(request):
-            # SDKs cannot be made without some key, so any is as good as none.
+        if count == 0 and not self._file and _from_here(request) and not key_id:
+            # SDKs cannot be made without some key, so any is as good as none; but a real one that opens nothing
+            # (revoked, or of another vessel) was given to be checked.
             _refuse_pages(request)
             return LOCAL
         raise Unauthorized(f"The API key is missing or not valid. {_UNKEYED_HELP}")
@@ -104,6 +106,8 @@ def _bearer(given: list[str]) -> str:
 
 def _from_here(request: Request) -> bool:
     client = request.client
+    if any(name in request.headers for name in _FORWARDED):  # a proxy on this machine speaks for others
+        return False
     if client is None:  # a unix socket
         return True
     try:

@@ -183,7 +183,7 @@ async def _whole(pieces: AsyncIterator[bytes]) -> AsyncIterator[str | bytes | me
 
 @router.delete("/files/{file_id}", summary="Delete a file", responses=answers(FileDeleted, 404, 409))
 async def delete(request: Request, tenant: Tenant, file_id: str) -> JSONResponse:
-    """Delete a file and its bytes, unless a batch that has not ended reads it."""
+    """Delete a file and its bytes, unless a batch that has not ended reads or writes it."""
     known = await _file_id(file_id)
     await perform(request, batching.delete_file(door_of(request), tenant, known))
     return JSONResponse({"id": known, "object": "file", "deleted": True})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, note, say, table, usd
+from vessel.cli.output import complain, emit, note, say, table, usd
 from vessel.cli.reading import STDIN
 from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
@@ -141,6 +141,19 @@ def cancel(batch_id: str, *, as_json: bool) -> None:
 
 def watch(batch_id: str, *, as_json: bool) -> int:
     """Follow a batch to its end; 1 when it, or a line of it, has no result."""
+    try:
+        found = _followed(batch_id, as_json=as_json)
+    except KeyboardInterrupt:
+        complain(f"-- The batch goes on. `vessel batch watch {batch_id}` follows it again; `batch cancel` ends it.")
+        raise
+    if not as_json:
+        tokens = f"{sum(found.usage[:2]):,} tokens, {usd(found.cost_usd)}"
+        say(f"{found.status}: {found.completed:,} completed, {found.failed:,} failed of {found.total:,}; {tokens}")
+        _say_report(found)
+    return 0 if found.status is BatchStatus.COMPLETED and not found.failed else 1
+
+
+def _followed(batch_id: str, *, as_json: bool) -> Batch:
     with GroqClient() as client:
         found = client.batch_progress(batch_id)
         with _bar(found, quiet=as_json) as draw:
@@ -150,15 +163,10 @@ def watch(batch_id: str, *, as_json: bool) -> int:
                     emit(found.as_dict())
                 draw(found)
                 if found.ended:
-                    break
+                    return found
                 last = found
                 time.sleep(LOOK_S)
                 found = client.batch_progress(batch_id)
-    if not as_json:
-        tokens = f"{sum(found.usage[:2]):,} tokens, {usd(found.cost_usd)}"
-        say(f"{found.status}: {found.completed:,} completed, {found.failed:,} failed of {found.total:,}; {tokens}")
-        _say_report(found)
-    return 0 if found.status is BatchStatus.COMPLETED and not found.failed else 1
 
 
 class _bar:  # noqa: N801  used as a context

@@ -67,6 +67,10 @@ def interruptible(command: Callable[P, T]) -> Callable[P, T]:
             raise Interrupted from None
         except BrokenPipeError:
             raise ReaderLeft from None
+        except ExceptionGroup as errors:  # a host of `vessel mcp` that was killed, met by several coroutines
+            if errors.split(BrokenPipeError)[1] is not None:
+                raise
+            raise ReaderLeft from None
 
     return run
 

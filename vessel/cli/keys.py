@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vessel.api import keys as api_keys
 from vessel.cli.faults import FAILED, BadUse
-from vessel.cli.output import emit, note, say, table
+from vessel.cli.output import complain, emit, note, say, table
 from vessel.client import GroqClient
 from vessel.control import clock
 from vessel.observe.moments import moment
@@ -65,10 +65,16 @@ def revoke(key_id: str, *, as_json: bool) -> int:
         raise BadUse("ID: it must be a key's id, 16 hexadecimal digits. `vessel keys list` tells it.", param="ID")
     with GroqClient() as client:
         done = client.runner.run(api_keys.revoke(client.door.keys, found))
+        left = client.runner.run(api_keys.count(client.door.keys))
     if as_json:
         emit({"id": found, "revoked": done})
     else:
         say(f"{found} revoked" if done else f"There is no key {found}; nothing was changed.")
+    if done and not left:
+        complain(
+            "-- That was the last key. Unless VESSEL_API_KEY_FILE names one, the API now serves everybody on this "
+            "machine without any, and nobody else. `vessel keys create` makes the next one."
+        )
     return 0 if done else FAILED
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from vessel import __version__
-from vessel.cli.commands import ask, hooks, look, queue, steer
+from vessel.cli.commands import ask, hooks, look, operate, queue, steer
 from vessel.cli.commands import batch as batches
 from vessel.cli.commands import report as reporting
 from vessel.cli.commands import run as running
@@ -59,6 +59,7 @@ for panel, members in {
     "Ask": (ask.query, ask.analyze, ask.code, ask.research),
     "Queue": (queue.submit, queue.job, queue.jobs, queue.wait, queue.cancel, queue.retry, queue.events),
     "Look": (look.route, look.models, look.tiers, look.limits, reporting.usage),
+    "Operate": (operate.check, operate.doctor, operate.backup, operate.restore),
 }.items():
     for command in members:
         app.command(rich_help_panel=panel)(interruptible(command))

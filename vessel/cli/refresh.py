@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from vessel.cli.launch import SIMULATOR_KEY
 from vessel.cli.preflight import key_source
+from vessel.cli.simulated import running_simulator
 from vessel.errors import Unreachable
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.keyspace.names import Keys
@@ -12,6 +14,7 @@ from vessel.maintain.models import store_models
 from vessel.settings import Settings, load_settings
 from vessel.submit import redis_url
 from vessel.upstream.groq import GroqUpstream
+from vessel.upstream.keys import KeySource
 from vessel.upstream.outcome import Failure
 
 
@@ -21,7 +24,9 @@ def refresh_models() -> None:
 
 
 async def _refresh(settings: Settings) -> None:
-    upstream = GroqUpstream(key_source(settings), settings.groq_base_url)
+    simulator = running_simulator(settings.data_dir)
+    keys = KeySource(SIMULATOR_KEY) if simulator else key_source(settings)
+    upstream = GroqUpstream(keys, simulator or settings.groq_base_url)
     runner = AsyncRunner(connect_async(redis_url(settings)))
     try:
         listed = await store_models(upstream, runner, Keys(settings.namespace).models)

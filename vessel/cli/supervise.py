@@ -20,6 +20,7 @@ from vessel.cli.output import complain, emit, say
 from vessel.cli.pack import Pack
 from vessel.cli.preflight import check_redis, key_source, split_tiers
 from vessel.cli.readiness import announce
+from vessel.cli.simulated import forget_simulator, write_simulator
 from vessel.cli.stack import Stack, default_groups
 from vessel.embedded import EmbeddedServer, remove_server_file, write_server_file
 from vessel.observe.logins import read_logins
@@ -109,6 +110,7 @@ def supervise(
         pack = held.enter_context(Pack())
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="vessel-")))
         stack = Stack(pack, settings, url, folder)
+        held.callback(forget_simulator, settings.data_dir, os.getpid())
         with contextlib.suppress(StopAsked):
             _bring_up(
                 stack,
@@ -171,6 +173,7 @@ def _bring_up(
 ) -> None:
     if simulated:
         stack.start_simulator()
+        write_simulator(stack.settings.data_dir, stack.groq_url or "", os.getpid())
         teller.tell("simulator", f"Upstream: a simulator on {stack.groq_url}; nothing is sent to Groq",
                     url=stack.groq_url)  # fmt: skip
     token = secrets.token_hex(4)

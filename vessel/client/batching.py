@@ -103,8 +103,13 @@ def size_of(door: Door, file: StoredFile) -> Steps[int]:
 
 
 def delete_file(door: Door, tenant: str, file_id: str) -> Steps[None]:
-    """Delete a file. Raises FileNotFound, and WrongState while a batch reads it."""
+    """Delete a file. Raises FileNotFound, and WrongState while a batch reads it or, its own document, writes it."""
     file = yield from file_of(door, tenant, file_id)
+    if file.kind:
+        writer: Batch | None = yield from run(door.batches.batch(file.batch))
+        if writer is not None and not writer.ended:
+            text = f"Batch {writer.id} has not ended and still writes the file, so it was kept. Cancel the batch first."
+            raise WrongState(text)
     readers: list[str] = yield from run(door.files.readers(file_id))
     batches: list[Batch | None] = (yield Run([door.batches.batch(i) for i in readers])) if readers else []
     open_ones = [batch.id for batch in batches if batch is not None and not batch.ended]

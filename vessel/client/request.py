@@ -172,6 +172,8 @@ def compose_line(line: object) -> Ask:
 def _messages(prompt: Prompt, system: str | None) -> list[Mapping[str, Any]]:
     first: list[Mapping[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
     if isinstance(prompt, str):
+        if not prompt.strip():
+            raise InvalidRequest("prompt: it is empty. Nothing was sent.", param="prompt")
         return [*first, {"role": "user", "content": prompt}]
     if isinstance(prompt, (bytes, Mapping)) or not isinstance(prompt, Sequence):
         raise InvalidRequest("prompt: it must be a text or a list of chat messages.", param="prompt")

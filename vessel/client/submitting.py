@@ -127,6 +127,8 @@ def pieces(source: Source) -> Iterator[bytes]:
     if isinstance(source, (str, PathLike)):
         yield from _file_pieces(Path(source))
         return
+    if not isinstance(source, Iterable):
+        raise InvalidRequest("A batch is a path or an iterable of requests. Nothing was sent.", param="source")
     buffer = bytearray()
     for number, row in enumerate(source, 1):
         buffer += _line(number, row)

@@ -170,7 +170,7 @@ class EmbeddedServer:
     def _try(self, binary: ServerBinary, port: int) -> bool:
         """Start on the port, or on the socket when it is 0; False when the server ended before it answered."""
         configuration = self.directory / "server.conf"
-        _write_private(configuration, _configuration(self.directory, self._socket_path, port, self._password))
+        write_private(configuration, _configuration(self.directory, self._socket_path, port, self._password))
         log_mode = "wb" if self.log_path.exists() and self.log_path.stat().st_size > LARGEST_LOG else "ab"
         with self.log_path.open(log_mode) as log:
             self._tether = Tether([str(binary.path), str(configuration)], log=log, keep=self._lock)
@@ -196,7 +196,7 @@ class EmbeddedServer:
 def write_server_file(data_dir: Path, redis_url: str, pid: int) -> None:
     """Tell other commands of this data directory which Redis to use, for as long as process `pid` lives."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    _write_private(data_dir / SERVER_FILE, json.dumps({"redis_url": redis_url, "pid": pid}) + "\n")
+    write_private(data_dir / SERVER_FILE, json.dumps({"redis_url": redis_url, "pid": pid}) + "\n")
 
 
 def remove_server_file(data_dir: Path, pid: int) -> None:
@@ -207,7 +207,7 @@ def remove_server_file(data_dir: Path, pid: int) -> None:
             path.unlink()
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Replace the file at once, readable by its user only from the first byte on."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -20,6 +20,7 @@ from vessel.execute.tracing import running
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.keyspace.listen import listen
+from vessel.keyspace.release import release
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
 from vessel.observe.logs import get_logger
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from vessel.settings import Settings
 
 HEARTBEAT_S = 0.5
+RELEASE_TTL_MS = 60_000
 RENEW_PART = 3
 """Leases are renewed every third of their length, so that two renewals may be missed."""
 
@@ -89,6 +91,7 @@ class Executor:
         if executor.door.failover is not None and not executor.failover.load():
             log.warning("failover.not_installed", then="pip install 'groq-vessel[failover]'")
         try:
+            await executor._await_restore()
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
             await executor._beat()
@@ -104,6 +107,11 @@ class Executor:
             asyncio.ensure_future(executor._listen()),
         ]
         return executor
+
+    async def _await_restore(self) -> None:
+        """Serve nothing of a namespace that is half restored. Raises Unreachable."""
+        if await self.runner.run(command("EXISTS", self.keys.restoring, parse=int)):
+            raise Unreachable("A restore of this namespace has not ended; `vessel restore` has to run to its end.")
 
     async def run(self, tickets: Sequence[tuple[str, int]], queue: str) -> list[dict[str, object]]:
         """Claim and run the jobs of one message; the first error is raised once all of them have ended."""
@@ -134,7 +142,8 @@ class Executor:
                 log.info("job.served", job_id=job_id, tier=held.job.tier, model=run.model, state=ended,
                          attempt=len(held.job.attempts) + 1, generation=held.generation)  # fmt: skip
             self.measured.served(held.job, ended, self.now_ms())
-            return {"job": job_id, "state": ended, "model": run.model}
+            # A plain text: Flower is shown the repr of this.
+            return {"job": job_id, "state": str(ended), "model": run.model}
 
     async def _with_body(self, held: Held) -> Held:
         """Read the request of a batch's line, whose record only says where it lies; none where its file is gone."""
@@ -180,6 +189,7 @@ class Executor:
         """Stop counting as alive, so that no work is sent to a tier that nobody else serves."""
         names = [command("ZREM", self.keys.live(tier), self.worker, parse=word) for tier in self.tiers]
         names.append(command("HDEL", self.keys.slots, self.worker, parse=word))
+        names.append(command("DEL", self.keys.release(self.worker), parse=word))
         await self.runner.run_all(names)
 
     @property
@@ -266,9 +276,10 @@ class Executor:
             {"worker": self.worker, "silent_ms": 10 * SILENT_MS, "slots_here": self.slots}, word,
             more_keys=[self.keys.live(tier) for tier in self.tiers],
         )  # fmt: skip
-        calls: list[Any] = [beat, self.door.alive(), self.door.availability()]
+        told = command("SET", self.keys.release(self.worker), release(), "PX", RELEASE_TTL_MS, parse=word)
+        calls: list[Any] = [beat, self.door.alive(), self.door.availability(), told]
         known = self.availability
-        now, self.alive, seen = await self.runner.run_all(calls)
+        now, self.alive, seen, _ = await self.runner.run_all(calls)
         self.measured.beaten()
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen

@@ -101,6 +101,7 @@ class JobStore:
             group=group_of(model or job.model, job.priority),
             flow=flow_of(onto, job.tenant, outage=in_outage(job)),
             batch=job.batch,
+            tenant=job.tenant,
         )
 
     def gate(self, job: Job, charge: Charge | None) -> GateKeys:

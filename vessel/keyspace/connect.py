@@ -30,7 +30,13 @@ T = TypeVar("T")
 SOCKET_TIMEOUT_S = 5.0
 PIPELINE_SIZE = 128
 FLUSHES_AT_ONCE = 4
-_REFUSALS = ("OOM", "MISCONF", "READONLY", "NOPERM", "NOAUTH", "WRONGPASS", "NOREPLICAS")
+_REFUSALS = {
+    "OOM": "Its memory is full: free some, or raise maxmemory.",
+    "MISCONF": "It cannot write to its disk: free space there.",
+    "READONLY": "It is a replica: name the primary, or the sentinels, in VESSEL_REDIS_URL.",
+    "NOPERM": "Give its ACL user the commands and keys that Vessel needs.",
+    "NOREPLICAS": "Too few of its replicas are connected: start them.",
+}
 
 
 def _options() -> dict[str, Any]:
@@ -78,9 +84,10 @@ def as_vessel_error(error: Exception) -> Exception:
         )
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
         return RedisUnreachable()
-    if isinstance(error, ResponseError) and str(error).startswith(_REFUSALS):
-        kind = str(error).split(" ", 1)[0]
-        return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. Free memory or disk there.")
+    # redis-py takes the first word off the errors that it has a class for.
+    kind = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    if isinstance(error, ResponseError) and kind in _REFUSALS:
+        return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. {_REFUSALS[kind]}")
     return error
 
 

@@ -57,7 +57,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "spend_events": KeyClass(r"budgets:events", Life.PERMANENT, "stream of caps nearly used or used, the last 1,000"),
     "live": KeyClass(r"live:.+", Life.TIMED, "one minute"),
     "slots": KeyClass(r"slots", Life.TIMED, "one minute; job slots of each live worker"),
+    "release": KeyClass(r"release:.+", Life.TIMED, "one minute; string, the release that a live worker is of"),
     "reply": KeyClass(r"reply:.+", Life.TIMED, "one hour from its last entry"),
+    "restoring": KeyClass(r"restoring", Life.PERMANENT, "string, from the beginning of a restore to its end"),
     "role": KeyClass(r"role:.+", Life.TIMED, "the length of the role's lease"),
     "sweep": KeyClass(r"sweep", Life.TIMED, "one day"),
     "index": KeyClass(r"jobs", Life.PERMANENT, "sorted set, trimmed to VESSEL_RESULT_TTL by the sweep"),
@@ -65,6 +67,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
         r"jobs:.+", Life.PERMANENT, "sorted set of a tenant's jobs, trimmed to VESSEL_RESULT_TTL by the sweep"
     ),
     "tenants": KeyClass(r"tenants", Life.PERMANENT, "set of the tenants that have jobs"),
+    "failures": KeyClass(
+        r"failures:.+", Life.TIMED, "sorted set, a tenant's last 100 jobs without a result; VESSEL_RESULT_TTL"
+    ),
     "leases": KeyClass(r"leases", Life.PERMANENT, "sorted set, one entry per running job"),
     "parked": KeyClass(r"parked", Life.PERMANENT, "sorted set, one entry per parked job"),
     "deadlines": KeyClass(r"deadlines", Life.PERMANENT, "sorted set, one entry per open job with a deadline"),

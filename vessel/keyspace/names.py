@@ -148,9 +148,18 @@ class Keys(WebhookNames):
         """Name the hash of live workers' job slots."""
         return self._key("slots")
 
+    def release(self, worker: str) -> str:
+        """Name the string that says of which release a live worker is."""
+        return self._key("release", worker)
+
     def reply(self, process: str) -> str:
         """Name the stream that wakes one process' waiters."""
         return self._key("reply", process)
+
+    @property
+    def restoring(self) -> str:
+        """Name the string that is there while a restore has not ended."""
+        return self._key("restoring")
 
     def role(self, role: str) -> str:
         """Name the lease that lets one process play a role (sweeper, usage log writer)."""
@@ -164,6 +173,10 @@ class Keys(WebhookNames):
     def own_index(self, tenant: str) -> str:
         """Name the sorted set of a tenant's jobs by creation time."""
         return self._key("jobs", tenant)
+
+    def failures(self, tenant: str) -> str:
+        """Name the sorted set of a tenant's last jobs without a result by the time they ended."""
+        return self._key("failures", tenant)
 
     @property
     def tenants(self) -> str:
@@ -263,6 +276,7 @@ class JobKeys:
     lines_err: str
     lines_open: str
     open_batches: str
+    failures: str
     webhooks_due: str
     webhooks_log: str
     job_hook: str
@@ -342,6 +356,7 @@ def job_keys(  # noqa: PLR0913  one name for each key
         lines_err=keys.batch(batch or "none", "err"),
         lines_open=keys.batch(batch or "none", "open"),
         open_batches=keys.open_batches,
+        failures=keys.failures(tenant or "none"),
         webhooks_due=keys.webhooks,
         webhooks_log=keys.webhook_log,
         job_hook=keys.webhook(job_id),

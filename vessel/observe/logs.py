@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 _SECRETS = re.compile(
-    r"(gsk_|sk-|vsl_)[A-Za-z0-9_\-]{4,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^@/\s]+(?=@)",
+    r"(gsk_|sk-|vsl_|whsec_)[A-Za-z0-9_+/=\-]{4,}|(?i:bearer)\s+\S+|(?<=://)[^/\s:@]*:[^@/\s]+(?=@)",
 )
 _FORBIDDEN = frozenset({"prompt", "messages", "content", "completion", "answer", "response", "body", "api_key", "key"})
 MASK = "[redacted]"

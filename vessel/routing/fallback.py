@@ -225,7 +225,8 @@ def _held_back(s: Situation, failure: Failure) -> Decision:
     if s.policy.on_outage is OnOutage.FAIL:
         return _fail(s, failure, "on_outage is `fail`, so it was not kept waiting.")
     if failure.reason is Reason.MAINTENANCE and not failure.retry_after_s:
-        return Park(UNTIL_LIFTED_MS, str(failure.reason), s.hop)  # it may be lifted before any deadline
+        # It may be lifted before any deadline; until one is over, or max_wait, nothing is too late.
+        return _too_late(s, failure, 0) or Park(UNTIL_LIFTED_MS, str(failure.reason), s.hop)
     return _park(s, failure, max(LEAST_DELAY_MS, _asked_ms(failure)), s.hop)
 
 
@@ -339,7 +340,8 @@ def _too_late(s: Situation, failure: Failure, delay_ms: int) -> Fail | None:
     if s.deadline_at is not None and at >= s.deadline_at:
         return _expired(s, failure)
     if s.policy.max_wait is not None and at > s.created_at + s.policy.max_wait * 1000:
-        passed = f"Waiting {delay_ms / 1000:.1f} s more would pass max_wait={s.policy.max_wait:g} s."
+        more = f"Waiting {delay_ms / 1000:.1f} s more would pass" if delay_ms else "It has waited longer than"
+        passed = f"{more} max_wait={s.policy.max_wait:g} s."
         return Fail(JobState.FAILED, "max_wait", f"{failure.message} {passed} Raise it, or allow more fallbacks.")
     return None
 

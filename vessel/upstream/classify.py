@@ -81,7 +81,7 @@ _SAFE_TEXTS = (
     re.compile(rf"(?a)This model does not support (?:response format|`?{_WORD}`?) ?(?:`{_WORD}`)?"),
     re.compile(rf"(?a)`{_WORD}` (?:is not supported with this model|must be at least \d{{1,9}})"),
     re.compile(
-        rf"(?a)'{_WORD}' : (?:for 'role:[a-z]{{1,20}}' the following must be satisfied\[\('{_WORD}' : )?"
+        rf"(?a)(?:'{_WORD}' : )?(?:for 'role:[a-z]{{1,20}}' the following must be satisfied\[\('{_WORD}' : )?"
         rf"property '{_WORD}' is (?:unsupported|missing)(?:\)\])?"
     ),
     re.compile(rf"(?a)`?{_WORD}`? does not support (?:streaming|tools|tool use)"),
@@ -195,7 +195,7 @@ def _message(model: str, status: int, reason: Reason, problem: _Problem, limits:
     hint = (
         _safe_text(problem.text)
         or " ".join(filter(None, (problem.code, problem.param)))
-        or "no reason that may be shown"
+        or "its text is not shown, since it may quote the prompt"
     )
     if reason is Reason.BAD_REQUEST and status == HTTPStatus.NOT_FOUND:
         hint = "there is no such address, check GROQ_BASE_URL"

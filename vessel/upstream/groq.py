@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 GROQ_URL = "https://api.groq.com"
 _CHAT = "/openai/v1/chat/completions"
 _MODELS = "/openai/v1/models"
+UNAUTHORIZED = 401
 
 _MESSAGES = {
     Reason.CONNECT_FAILED: "No connection to Groq; nothing was sent. Check the network, proxies and GROQ_BASE_URL.",
@@ -87,7 +88,7 @@ class GroqUpstream:
             content = encode_body(body)
         except InvalidRequest as fault:
             return Failure(model, Reason.BAD_REQUEST, fault.message)
-        answer = await self._exchange(key, content, deadline_s, {"x-vessel-attempt": attempt})
+        answer = await self._with_a_key(key, content, deadline_s, {"x-vessel-attempt": attempt})
         duration_ms = round((perf_counter() - started) * 1000)
         if isinstance(answer, Broken):
             return self._broken(model, answer, deadline_s, duration_ms)
@@ -113,7 +114,7 @@ class GroqUpstream:
         gathering = Gathering(model, pace, take)
         # Unpacked at the server: what a compressor holds back would come late.
         headers = {"x-vessel-attempt": attempt, "accept": EVENTS, "accept-encoding": "identity"}
-        answer = await self._exchange(key, content, pace.total_s, headers, gathering)
+        answer = await self._with_a_key(key, content, pace.total_s, headers, gathering)
         return self._gathered(gathering, answer, round((perf_counter() - started) * 1000))
 
     def _gathered(self, gathering: Gathering, answer: httpx.Response | Broken, duration_ms: int) -> Outcome:
@@ -134,7 +135,7 @@ class GroqUpstream:
         key = self._keys.current()
         if key is None:
             return Failure("", Reason.NO_KEY, NoKey().message)
-        answer = await self._exchange(key, None, deadline_s, {})
+        answer = await self._with_a_key(key, None, deadline_s, {})
         if isinstance(answer, Broken):
             return self._broken("", answer, deadline_s, 0)
         if not answer.is_success:
@@ -153,6 +154,26 @@ class GroqUpstream:
         client = self._clients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.close()
+
+    async def _with_a_key(
+        self,
+        key: str,
+        content: bytes | None,
+        deadline_s: float,
+        headers: dict[str, str],
+        gathering: Gathering | None = None,
+    ) -> httpx.Response | Broken:
+        """Make one exchange, and where the key is refused, which costs nothing, once more with each other key."""
+        started = perf_counter()
+        while True:
+            left = max(0.0, deadline_s - (perf_counter() - started))
+            answer = await self._exchange(key, content, left, headers, gathering)
+            if isinstance(answer, Broken) or answer.status_code != UNAUTHORIZED:
+                return answer
+            other = self._keys.refuse(key)
+            if other is None:
+                return answer
+            key = other
 
     async def _exchange(
         self,

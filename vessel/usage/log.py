@@ -6,6 +6,7 @@ file is renamed to `usage_log.<time of its last line>.jsonl` in the same step th
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -14,12 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from glob import escape
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vessel.keyspace.script import Call, command, pairs, word
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vessel.keyspace.connect import AsyncRunner
@@ -28,6 +29,8 @@ PAGE = 500
 TAIL_BYTES = 1 << 16
 DAY_MS = 86_400_000
 Entry = tuple[str, dict[str, bytes]]
+T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def at_ms(entry_id: str) -> int:
@@ -61,7 +64,11 @@ class Rotation:
 
 
 class UsageLog:
-    """Follows the ledger into one file. At most one writer at a time: a role lease between hosts, flock on one."""
+    """Follows the ledger into one file. At most one writer at a time: a role lease between hosts, flock on one.
+
+    Files are read and written in a thread: a disk that is slow, or full files that are searched for a guess, must not
+    hold up the calls and leases of the process.
+    """
 
     def __init__(self, path: Path, ledger: str, rotation: Rotation | None = None) -> None:
         """Name the file and the ledger's stream."""
@@ -75,13 +82,13 @@ class UsageLog:
         with self._locked() as file:
             if file is None:
                 return False
-            last = _cut_torn(file)
-            after = last or self._archived()
+            last = await _in_thread(_cut_torn, file)
+            after = last or await _in_thread(self._archived)
             found = await runner.run(entries(self.ledger, after))
             gone = {fields["amends"] for _, fields in found if "amends" in fields}
-            if gone and self._drop(gone):
+            if bool(gone) and await _in_thread(self._drop, gone):
                 return True  # the log is another file now
-            done = self._append(file, last, found)
+            done = await _in_thread(self._append, file, last, found) if found else 0
             self.written = found[done - 1][0] if done else after
         return done < len(found) or len(found) == PAGE
 
@@ -130,8 +137,12 @@ class UsageLog:
 
     def _drop(self, gone: Collection[bytes]) -> bool:
         """Take the lines of entries that are no more out of the files; tells whether the log itself was replaced."""
+        first = min(at_ms(entry.decode()) for entry in gone)
         for path in self.archives():
-            _without(path, gone)
+            with path.open("rb") as file:
+                last = _last_of(file)[0]
+            if not last or at_ms(last) >= first:  # else it was full before any of them was booked
+                _without(path, gone)
         return _without(self.path, gone)
 
     @contextmanager
@@ -145,6 +156,16 @@ class UsageLog:
             except (BlockingIOError, FileNotFoundError):
                 current = False
             yield file if current else None
+
+
+async def _in_thread(work: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    """Do work in a thread. Who is cancelled waits for it, as the file is locked only until then."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *given, **named))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def _last_of(file: IO[bytes]) -> tuple[str, int, int]:

@@ -9,6 +9,7 @@ from vessel.cli.reading import context, given
 
 Refresh = Annotated[bool, Option("--refresh", help="Ask Groq which models it serves to the key, and remember it.")]
 
+Plan = Annotated[bool, Option("--plan", help="Tell how many slots and processes the quota keeps busy.")]
 Watch = Annotated[bool, Option("--watch", "-w", help="Look again every second until Ctrl-C.")]
 
 
@@ -38,8 +39,13 @@ def models(*, refresh: Refresh = False, as_json: options.AsJson = False) -> None
     show_models(refresh=refresh, as_json=as_json)
 
 
-def tiers(*, as_json: options.AsJson = False) -> None:
+def tiers(*, plan: Plan = False, as_json: options.AsJson = False) -> None:
     """List the tiers: the model that serves each one now, live workers, and jobs that wait for one of them."""
+    if plan:
+        from vessel.cli.tier_plan import show_plan
+
+        show_plan(as_json=as_json)
+        return
     from vessel.cli.catalog import show_tiers
 
     show_tiers(as_json=as_json)

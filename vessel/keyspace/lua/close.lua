@@ -2,10 +2,12 @@
 -- KEYS: job events tokens idem reply parked deadlines tickets backlog flows groups
 -- KEYS: batch lines_out lines_err lines_open open_batches
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
+-- KEYS: failures
 -- ARGV: id from when_running to reason message ttl_ms only_after_deadline group flow
 -- include: record
 -- include: webhook
 -- include: ended
+-- include: failures
 -- include: backlog
 -- include: batch
 -- Returns: {closed} {flagged} {early} {terminal, state} or {missing}; repeating it changes nothing.
@@ -46,4 +48,6 @@ emit(events, now, to, to, held[2] + 1, reason)
 local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
 ended(job, events, tokens, idem, reply, hooks, id, to, kept_ms(batch, job, ttl_ms, now), now)
+-- What somebody cancelled did not fail.
+if reason ~= to then note_failure(failures, id, ttl_ms, now) end
 return {'closed', to}

@@ -7,6 +7,7 @@
 -- KEYS: gate bookings inflight budget whole backlog flows groups
 -- KEYS: batch batch_calls spend_events lines_out lines_err lines_open open_batches
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
+-- KEYS: failures
 -- ARGV: id generation owner attempt label late_label unknown outcome_row ledger_row valid from when_running to ttl_ms
 -- ARGV: configured back_requests back_prompt back_output back_nano group flow *fields
 -- include: record
@@ -17,6 +18,7 @@
 -- include: backlog
 -- include: webhook
 -- include: ended
+-- include: failures
 -- include: batch
 -- Returns: {finished, state} {late, state} {superseded, state} {missing}. Repeating the call changes nothing.
 local now = now_ms()
@@ -61,4 +63,5 @@ local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = b
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
 ended(job, events, tokens, idem, reply, hooks, id, to, kept_ms(batch, job, ttl_ms, now), now)
 forget_events(job, events)
+if valid ~= '1' then note_failure(failures, id, ttl_ms, now) end
 return {'finished', to}

@@ -4,6 +4,7 @@
 -- KEYS: job events tokens idem reply leases deadlines tickets queue ledger sums tag_sums gate bookings inflight
 -- KEYS: batch batch_calls lines_out lines_err lines_open open_batches
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
+-- KEYS: failures
 -- ARGV: id from to_queued to_failed queue_name at_model template repr max_kills max_lapses ttl_ms
 -- ARGV: poison_reason poison_message broken_reason broken_message unknown
 -- include: record
@@ -14,6 +15,7 @@
 -- include: attempt
 -- include: webhook
 -- include: ended
+-- include: failures
 -- include: batch
 -- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
@@ -57,4 +59,5 @@ emit(events, now, to_failed, to_failed, generation, reason)
 local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
 line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to_failed, now)
 ended(job, events, tokens, idem, reply, hooks, id, to_failed, kept_ms(batch, job, ttl_ms, now), now)
+note_failure(failures, id, ttl_ms, now)
 return {word, ''}

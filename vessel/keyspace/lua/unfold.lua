@@ -1,11 +1,13 @@
 -- Make the job of the next line of a batch's group: it waits in the backlog, or has failed, where `broken` says why.
 -- KEYS: job events batch lines_out lines_err lines_open open_batches index own_index tenants deadlines backlog flows groups
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
+-- KEYS: failures
 -- ARGV: id tenant line_group position status to broken repr group flow deadline_ms ttl_ms *fields
 -- include: record
 -- include: backlog
 -- include: webhook
 -- include: batch
+-- include: failures
 -- Returns: made, or stale where the line has its job already or the batch does not go on.
 local held = redis.call('HMGET', batch, 'status', 'next:' .. line_group, 't:' .. line_group, 'expires')
 if held[1] ~= status or held[2] ~= position or tonumber(held[2]) >= tonumber(held[3]) then return 'stale' end
@@ -30,6 +32,7 @@ if broken ~= '' then
   local hooks = {due = webhooks_due, log = webhooks_log, job = job_hook, batch = batch_hook}
   line_ended(batch, lines_out, lines_err, lines_open, open_batches, hooks, job, to, now)
   job_webhook(hooks, job, redis.call('HGET', job, 'webhook'), id, to, kept, now)
+  note_failure(failures, id, ttl_ms, now)
   return 'made'
 end
 local deadline = tonumber(held[4])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-import redis
 
 from tests.contract.world import World, failure, success
+from vessel.errors import RedisRefused
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import redis
 
 pytestmark = pytest.mark.redis("valkey", "redis")
 
@@ -27,7 +29,7 @@ def test_a_result_is_written_where_new_work_is_refused(world: World, full: redis
     """The headroom above maxmemory is for results: the answer and its ledger entry are there, a new job is not."""
     held = world.started()
     full.config_set("maxmemory", 1)
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
+    with pytest.raises(RedisRefused):
         world.queued()
     assert world.finish(held, success()).word == "finished"
     full.config_set("maxmemory", 0)

@@ -1,7 +1,7 @@
 """What every test stands on: a clean environment and real servers, one of each flavour per test process.
 
-A test that names `redis_server`, `redis_url`, `redis_client` or `settings` runs once per real server of this machine,
-Valkey always, Redis where it is on PATH. `@pytest.mark.redis("fakeredis", "valkey", "redis")` chooses others.
+A test that names `redis_server`, `redis_url`, `redis_client` or `settings` runs on Redis where that is on PATH, else on
+Valkey; in the contract suite on both. `@pytest.mark.redis("fakeredis", "valkey", "redis")` chooses others.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("redis")
     real = [flavour for flavour, binary in FLAVOUR.items() if binary in available()]
-    asked = [flavour for flavour in (marker.args if marker else FLAVOUR) if flavour in ("fakeredis", *real)]
+    # The promises to Redis are the contract suite's; what stands on them runs on one server, the one of production.
+    usual = FLAVOUR if "contract" in metafunc.definition.path.parts else real[-1:]
+    asked = [flavour for flavour in (marker.args if marker else usual) if flavour in ("fakeredis", *real)]
     metafunc.parametrize("redis_server", asked or ["none"], indirect=True)
 
 

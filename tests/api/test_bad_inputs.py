@@ -90,6 +90,7 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: 
         (HEAD, 408),
     ],
 )
+@pytest.mark.system
 def test_what_is_no_http_or_comes_too_slowly_is_refused_and_the_connection_closed(
     served: Served, sent: bytes, status: int
 ) -> None:

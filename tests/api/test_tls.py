@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent / "tls"
 CERT, KEY = str(FOLDER / "server.crt"), str(FOLDER / "server.key")
 
 
+@pytest.mark.system
 def test_the_sdk_talks_tls_to_a_certificate_it_trusts(tmp_path: Path) -> None:
     """The address is https; without TLS, or without trust, nothing is answered."""
     with Served(tmp_path, VESSEL_API_TLS_CERT=CERT, VESSEL_API_TLS_KEY=KEY) as served:

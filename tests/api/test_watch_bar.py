@@ -50,7 +50,8 @@ def test_a_bar_shows_counts_tokens_cost_and_clears_itself(served: Served, tmp_pa
     file.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     batch_id = served.run_cli("batch", "submit", str(file))["id"]
     command = [sys.executable, "-m", "vessel.cli.main", "batch", "watch", batch_id]
-    code, out, shown = on_terminal(command, served.environment() | {"TERM": "xterm"}, columns)
+    env = {name: value for name, value in served.environment().items() if name not in {"COLUMNS", "LINES"}}
+    code, out, shown = on_terminal(command, env | {"TERM": "xterm"}, columns)
     frames = [frame for frame in re.split(r"[\r\n]+", shown) if frame.strip()]
     assert code == 0
     assert re.fullmatch(rf"completed: {LINES} completed, 0 failed of {LINES}; [\d,]+ tokens, 0\.\d+ USD\n", out)

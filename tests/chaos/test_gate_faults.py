@@ -103,7 +103,9 @@ class Case:
         return jobs
 
 
-@pytest.mark.parametrize("mode", ["503", "hang", "refuse_reset"])
+@pytest.mark.parametrize(
+    "mode", ["503", *(pytest.param(mode, marks=pytest.mark.system) for mode in ("hang", "refuse_reset"))]
+)
 def test_an_outage_costs_no_job_and_one_look_at_a_time(tmp_path: Path, mode: str) -> None:
     """Two workers' jobs wait it out: no attempt but the first is used, and soon only probes are sent."""
     with stack_for(tmp_path, VESSEL_CALL_TIMEOUT="2") as stack, GroqClient(settings=stack.settings()) as client:

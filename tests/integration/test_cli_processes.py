@@ -71,6 +71,7 @@ def _answered(env: dict[str, str]) -> dict[str, object]:
     return {} if ran.code else dict(ran.document)
 
 
+@pytest.mark.system
 def test_a_worker_ignores_a_broker_of_celery(env: dict[str, str]) -> None:
     """CELERY_BROKER_URL would win over the app's own broker, and the worker would serve nobody."""
     worker = _start(env | {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0"}, "worker", "--tiers", "power", "--json")
@@ -105,6 +106,7 @@ def test_the_simulator_tells_its_address(env: dict[str, str], tmp_path: Path) ->
     assert vessel("simulate", "--scenario", str(scenario), env=env).code == 2
 
 
+@pytest.mark.system
 def test_up_on_a_redis_that_is_set_tells_others_where_it_is(env: dict[str, str]) -> None:
     """Commands of the same data directory find the Redis of a running `up` without any setting."""
     stack = _start(env, "up", "--group", "ultra_fast", "--json")

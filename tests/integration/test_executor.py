@@ -179,9 +179,9 @@ async def test_a_booking_that_is_still_ahead_is_slept_for_again(
     limits = executor.registry.model(MODEL).limits[executor.settings.groq_plan]
     assert limits.rpm
     now = await executor.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
-    a_tenth_of_a_second = 1 - limits.rpm / 60 / 10
+    half_a_second = 1 - limits.rpm / 60 / 2
     gate = executor.keys.gate(executor.settings.org, MODEL)
-    await executor.runner.run(command("HSET", gate, "l:rpm", a_tenth_of_a_second, "at", now, parse=int))
+    await executor.runner.run(command("HSET", gate, "l:rpm", half_a_second, "at", now, parse=int))
     await executor.runner.run(command("PEXPIRE", gate, 60_000, parse=int))
     monkeypatch.setattr(executor, "sleep_until_woken", early)
     await serve(executor, job_id)

@@ -130,6 +130,7 @@ async def test_when_both_are_down_a_job_waits_for_either(armed: Bench) -> None:
     assert Result(done).vessel == "groq"
 
 
+@pytest.mark.system
 async def test_a_bad_key_there_does_not_pause_groq(armed: Bench) -> None:
     """The endpoint has breakers of its own."""
     armed.other.fault(kind="status", status=401)
@@ -201,6 +202,7 @@ async def test_a_dead_tiers_job_is_taken_by_a_living_one(armed: Bench, priority:
     assert (await armed.read(stays)).queue.partition(".")[0] == "power"
 
 
+@pytest.mark.system
 async def test_many_jobs_keep_to_the_endpoints_own_limit(
     settings: Settings, redis_url: str, groq: Process, other: Process
 ) -> None:

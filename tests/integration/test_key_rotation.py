@@ -55,6 +55,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rotating]:
         yield started
 
 
+@pytest.mark.system
 def test_keys_rotate_without_a_restart(stack: Rotating) -> None:
     """A revoked key is stood in for at once; without a good one jobs wait, told why, and go on with the next one."""
     with GroqClient(settings=stack.settings()) as client:

@@ -27,7 +27,7 @@ BLOCK = re.compile(
     r"(?:<!-- not run: (?P<why>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 CHECKS = 8
-PAGES = ("README.md", "docs/agentic.md", "docs/observe.md", "docs/operate.md", "docs/usage.md")
+PAGES = ("README.md", "docs/agentic.md", "docs/observe.md", "docs/usage.md")
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,7 @@ def test_sigterm_lets_calls_end_and_gives_the_rest_back(tmp_path: Path) -> None:
     assert all(len(result.attempts) == 1 for result in results)
 
 
+@pytest.mark.system
 def test_a_rate_limit_storm_is_waited_out_without_using_attempts(stack: Stack, client: GroqClient) -> None:
     """429s park or re-route a job; no attempt counts and every job ends well."""
     storm = {"kind": "status", "status": 429, "count": 8, "retry_after": 1, "match": "storm"}
@@ -265,6 +266,7 @@ def test_a_model_that_goes_away_costs_no_job_and_no_attempt(tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.system
 def test_a_model_that_was_gone_for_a_moment_serves_again(tmp_path: Path) -> None:
     """One 404 of a model that is listed all the same takes it out for seconds, not until the next regular look."""
     with unlimited(tmp_path, 5) as running:

@@ -45,6 +45,7 @@ def _body(tier: str, **more: Any) -> dict[str, Any]:
     return {"model": tier, "messages": [{"role": "user", "content": "hello"}]} | more
 
 
+@pytest.mark.system
 def test_every_service_of_ours_came_up_and_is_well(stack: Composed) -> None:
     """Its own health check says so, from its own environment."""
     ours = {name for name, service in stack.services.items() if is_ours(service)}
@@ -52,6 +53,7 @@ def test_every_service_of_ours_came_up_and_is_well(stack: Composed) -> None:
     assert {"api", "simulator", "scheduler", "flower", "mcp", "worker-fast", "worker-power", "worker-compound"} == ours
 
 
+@pytest.mark.system
 def test_everything_works_under_users_with_just_their_commands(stack: Composed) -> None:
     """Each tier answers, streams, batches, steering and looking work, and Redis has refused nothing to anybody."""
     with stack.client("operator") as operator, _rest(stack) as rest:
@@ -108,6 +110,7 @@ FORBIDDEN = (
 
 
 @pytest.mark.parametrize("user", USERS)
+@pytest.mark.system
 def test_no_user_may_do_more(stack: Composed, user: str) -> None:
     """What ends, empties or reconfigures the server, and what is another program's, is refused to each of them."""
     with _probing(stack), stack.client(user) as client:
@@ -124,6 +127,7 @@ def test_no_user_may_do_more(stack: Composed, user: str) -> None:
         nobody.ping()
 
 
+@pytest.mark.system
 def test_flower_and_metrics_read_no_job(stack: Composed) -> None:
     """Flower counts queues; prompts and answers are out of its reach, as they are out of that of metrics."""
     with _rest(stack) as rest, stack.client("api") as api:

@@ -49,7 +49,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     # The promises to Redis are the contract suite's; what stands on them runs on one server, the one of production.
     usual = FLAVOUR if "contract" in metafunc.definition.path.parts else real[-1:]
     asked = [flavour for flavour in (marker.args if marker else usual) if flavour in ("fakeredis", *real)]
-    metafunc.parametrize("redis_server", asked or ["none"], indirect=True)
+    # Where there are both, the runs on Valkey come with the system tests: the suite has eight minutes.
+    twice = pytest.mark.system if "redis" in asked else ()
+    params = [pytest.param(flavour, marks=twice if flavour == "valkey" else ()) for flavour in asked]
+    metafunc.parametrize("redis_server", params or ["none"], indirect=True)
 
 
 class RedisServer(Protocol):

@@ -202,6 +202,7 @@ def test_a_bad_key_pauses_everything_until_it_is_replaced(tmp_path: Path) -> Non
     assert {job.counted_attempts for job in jobs} == {1}
 
 
+@pytest.mark.system
 def test_the_loss_of_the_feeding_process_stops_nobody(tmp_path: Path) -> None:
     """The worker that feeds the backlog is killed with jobs booked and running; the other one goes on with all."""
     with stack_for(tmp_path, latency_ms=100) as stack, GroqClient(settings=stack.settings()) as client:

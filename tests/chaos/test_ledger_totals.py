@@ -156,6 +156,7 @@ def logs_agree(books: Books) -> None:
 
 
 @pytest.mark.timeout(240)
+@pytest.mark.system
 def test_the_ledger_is_right_to_the_token(tmp_path: Path) -> None:
     """200 mixed jobs with faults and a kill; `make test-system` runs 5,000 and three."""
     with stack_for(tmp_path, VESSEL_USAGE_LOG_MAX_BYTES=str(ROTATED_AT)) as stack:

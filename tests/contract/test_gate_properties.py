@@ -63,7 +63,7 @@ ARRIVALS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(ARRIVALS)
 def test_one_lane_is_admitted_exactly_as_the_buckets_say(arrivals: list[tuple[int, int, int, float]]) -> None:
     """Admitted when all six limits have room, refused when one has not, for exactly as long as that lasts."""
@@ -91,7 +91,7 @@ def test_one_lane_is_admitted_exactly_as_the_buckets_say(arrivals: list[tuple[in
             assert min(model.levels.values()) >= -EPSILON
 
 
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(

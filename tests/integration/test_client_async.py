@@ -61,6 +61,7 @@ async def test_every_verb_answers(client: AsyncGroqClient, worker: FakeWorker) -
     assert len(worker.started) == 5
 
 
+@pytest.mark.system
 async def test_hundreds_of_calls_share_the_connections(client: AsyncGroqClient, worker: FakeWorker) -> None:
     """Each coroutine gets its own answer."""
     prompts = [f"prompt {n}" for n in range(300)]

@@ -241,6 +241,7 @@ def test_an_answer_that_nobody_reads_is_cut(stack: Stack, client: GroqClient) ->
 
 
 @pytest.mark.parametrize("on_outage", ["queue", "fail"])
+@pytest.mark.system
 def test_a_reader_is_told_of_an_outage(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, on_outage: Literal["queue", "fail"]
 ) -> None:

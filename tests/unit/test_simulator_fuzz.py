@@ -41,14 +41,14 @@ def answered(**body: Any) -> None:
 
 
 @given(MODELS, FIELDS)
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_any_parameters_are_answered(model: str, fields: dict[str, Any]) -> None:
     """Known names with any values."""
     answered(model=model, **fields)
 
 
 @given(MODELS, JSON)
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_any_messages_are_answered(model: str, messages: Any) -> None:
     """Anything in the place of messages."""
     answered(model=model, messages=messages)
@@ -61,7 +61,7 @@ def test_any_functions_are_answered(model: str, tools: Any) -> None:
 
 
 @given(SCHEMA)
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_any_schema_is_answered(schema: Any) -> None:
     """Any schema of an answer."""
     answered(response_format={"type": "json_schema", "json_schema": schema})

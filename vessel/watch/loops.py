@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vessel.errors import ClientClosed, JobNotFound, WaitTimeout
+from vessel.errors import ClientClosed, JobNotFound, Unreachable, WaitTimeout
 from vessel.watch.calls import BLOCK_MS, Event, last_id, read_streams
 from vessel.watch.readers import Readers
 from vessel.watch.tail import Tail
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vessel.keyspace.connect import AsyncRunner
     from vessel.keyspace.names import Keys
 
+RECONNECT_S = 0.2
 LOOK_AGAIN_S = 30.0
 """As in `threads`."""
 
@@ -104,7 +105,13 @@ class AsyncWaiter:
                 return job
 
     async def _read(self, job_id: str) -> Job:
-        job = await self._runner.run(self._store.read(job_id))
+        read = self._store.read(job_id)
+        try:
+            job = await self._runner.run(read)
+        except Unreachable:
+            # A connection was cut, and the next one may be good; a server that is gone says so again.
+            await asyncio.sleep(RECONNECT_S)
+            job = await self._runner.run(read)
         if job is None:
             raise JobNotFound
         return job

@@ -86,8 +86,8 @@ class Booted:
         """Make the tree and install; `keys` are taken by the simulator, the first is installed."""
         self.folder, self.tree = folder, rootfs(folder)
         self.process: subprocess.Popen[bytes] | None = None
-        (self.tree / "root" / "key").write_text(keys[0])
-        self.installed = self.install("--key-file", "/root/key", "--no-start")
+        (self.tree / "srv" / "key").write_text(keys[0])
+        self.installed = self.install("--key-file", "/srv/key", "--no-start")
         units = self.tree / "etc/systemd/system"
         taken = " ".join(f"--key {key}" for key in keys)
         (units / "sim.service").write_text(SIMULATOR.format(latency=latency_ms, keys=taken))

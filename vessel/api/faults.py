@@ -41,13 +41,6 @@ class Forbidden(VesselError):
     http_status = 403
 
 
-class NotFound(VesselError):
-    """There is nothing at this address."""
-
-    code = "unknown_url"
-    http_status = 404
-
-
 class TooSlow(VesselError):
     """The request did not arrive in time, so it was given up; nothing was accepted. Send it again."""
 

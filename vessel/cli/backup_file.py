@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from vessel.durable import sync_folder
 from vessel.errors import VesselError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Writer:
             if kind is None:
                 self._finish()
                 self.partial.replace(self.path)
-                _sync_folder(self.path.parent)
+                sync_folder(self.path.parent)
             else:
                 self.partial.unlink(missing_ok=True)
         finally:
@@ -200,11 +201,3 @@ def _header(file: IO[bytes], path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadBackup(f"{path} has no readable head. Nothing was changed.")
     return found
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

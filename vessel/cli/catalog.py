@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli.output import emit, note, say, table, usd
@@ -9,7 +10,7 @@ from vessel.cli.reading import prompt_text
 from vessel.client import GroqClient
 
 if TYPE_CHECKING:
-    from vessel.client import ModelInfo, RoutePlan
+    from vessel.client import ModelInfo
 
 
 def show_route(text: str, asked: dict[str, Any], *, as_json: bool) -> None:
@@ -18,7 +19,7 @@ def show_route(text: str, asked: dict[str, Any], *, as_json: bool) -> None:
     with GroqClient() as client:
         plan = client.route(prompt, **asked)
     if as_json:
-        emit(_plan_document(plan))
+        emit(plan.as_dict())
         return
     facts = {
         "tier": plan.tier,
@@ -73,29 +74,12 @@ def show_tiers(*, as_json: bool) -> None:
         found = client.tiers()
     if as_json:
         for info in found:
-            emit({"name": info.name, "model": info.model, "served_by": info.served_by,
-                  "live_workers": info.live_workers, "waiting": info.waiting})  # fmt: skip
+            emit(asdict(info))
         return
     rows = [(i.name, i.served_by or "nothing", i.model, i.live_workers, i.waiting) for i in found]
     table(("TIER", "SERVED BY", "MADE FOR", "WORKERS", "WAITING"), rows, right=("WORKERS", "WAITING"))
     if any(info.live_workers is None for info in found):
         note("-- Redis was not asked, so workers and queues are unknown. `vessel up` starts one.")
-
-
-def _plan_document(plan: RoutePlan) -> dict[str, Any]:
-    return {
-        "tier": plan.tier,
-        "model": plan.model,
-        "reasons": list(plan.reasons),
-        "chain": [{"model": hop.model, "tier": hop.tier} for hop in plan.hops],
-        "builtin_tools": list(plan.builtin_tools),
-        "estimated_tokens": plan.estimated_tokens,
-        "max_output_tokens": plan.max_output_tokens,
-        "typical_cost_usd": plan.typical_cost_usd,
-        "worst_cost_usd": plan.worst_cost_usd,
-        "as_listed": plan.as_listed,
-        "live_workers": plan.live_workers,
-    }
 
 
 def _model_document(info: ModelInfo) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.client.asking import Asking
 from vessel.client.fence import fenced
 from vessel.client.request import Ask, Prompt, compose
-from vessel.errors import InvalidRequest
+from vessel.errors import ClientClosed, InvalidRequest
 from vessel.settings import Settings, load_settings
 from vessel.submit import Door
 from vessel.wire import BUILTIN_NAMES, Priority, TaskType
@@ -46,6 +46,49 @@ class Core:
         except TypeError:
             pass
         raise InvalidRequest("timeout: it is a number of seconds.", param="timeout")
+
+
+class Configured:
+    """What a client is before it connects: its settings, its way in, and whether it has been closed for good."""
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        tenant: str = "default",
+        timeout: float | None = None,
+        **overrides: object,
+    ) -> None:
+        """Take settings from the environment, or given as a whole or by name (`namespace=`, `org=`).
+
+        Nothing is sent yet. `timeout` bounds, in seconds, every call that waits and names none itself. Raises
+        SettingsError.
+        """
+        self._core = Core(redis_url, settings, tenant, timeout, overrides)
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Hold no connection yet."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes, its settings and their secrets included; it connects anew there."""
+        return _remade, (type(self), self._core.settings, self._core.tenant, self._core.timeout)
+
+    @property
+    def door(self) -> Door:
+        """The way in that this client uses."""
+        return self._core.door
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
+
+
+def _remade(kind: type[Configured], settings: Settings, tenant: str, timeout: float | None) -> Configured:
+    return kind(settings=settings, tenant=tenant, timeout=timeout)
 
 
 def query(prompt: Prompt, options: Mapping[str, Any]) -> Ask:

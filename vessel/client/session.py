@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
 
 from vessel.client import core
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive, iterate
-from vessel.errors import ClientClosed
-from vessel.submit import Door, redis_url
+from vessel.submit import redis_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vessel.keyspace.connect import SyncRunner
-    from vessel.settings import Settings
     from vessel.watch.threads import Waiter
 
 T = TypeVar("T")
@@ -61,38 +59,11 @@ class _Opening:
 os.register_at_fork(after_in_child=_Opening.renew)
 
 
-def _remade(kind: type[Session], settings: Settings, tenant: str, timeout: float | None) -> Session:
-    return kind(settings=settings, tenant=tenant, timeout=timeout)
-
-
-class Session:
+class Session(core.Configured):
     """The connections of a client. Safe to share between threads, and to carry over a fork."""
 
-    def __init__(
-        self,
-        redis_url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        tenant: str = "default",
-        timeout: float | None = None,
-        **overrides: object,
-    ) -> None:
-        """Take settings from the environment, or given as a whole or by name (`namespace=`, `org=`).
-
-        `timeout` bounds, in seconds, every call that waits and names none itself. Raises SettingsError.
-        """
-        self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
+    def _begin(self) -> None:
         self._session: _Session | None = None
-        self._closed = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel between processes, its settings and their secrets included; it connects anew there."""
-        return _remade, (type(self), self._core.settings, self._core.tenant, self._core.timeout)
-
-    @property
-    def door(self) -> Door:
-        """The way in that this client uses."""
-        return self._core.door
 
     @property
     def runner(self) -> SyncRunner:
@@ -136,10 +107,6 @@ class Session:
                 # A client that is dropped without being closed leaves no thread and no connection behind.
                 weakref.finalize(self, session.close).atexit = False
             return session
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosed
 
     def _run(self, steps: Steps[T]) -> T:
         return drive(steps, self._perform)

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, assert_never
 
 from vessel.client import core
 from vessel.client.steps import Await, Effect, Flow, Listen, Run, Steps, drive_async, iterate_async
-from vessel.errors import ClientClosed
 from vessel.keyspace.connect import AsyncRunner, connect_async
-from vessel.submit import Door, redis_url
+from vessel.submit import redis_url
 from vessel.watch import BLOCK_MS
 from vessel.watch.loops import AsyncWaiter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from vessel.settings import Settings
 
 T = TypeVar("T")
 
@@ -50,35 +48,11 @@ async def _kept(waiter: AsyncWaiter, runner: AsyncRunner) -> AsyncGenerator[None
         await runner.close()
 
 
-def _remade(kind: type[AsyncSession], settings: Settings, tenant: str, timeout: float | None) -> AsyncSession:
-    return kind(settings=settings, tenant=tenant, timeout=timeout)
-
-
-class AsyncSession:
+class AsyncSession(core.Configured):
     """The connections of a client. Every event loop has its own."""
 
-    def __init__(
-        self,
-        redis_url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        tenant: str = "default",
-        timeout: float | None = None,
-        **overrides: object,
-    ) -> None:
-        """Take the arguments of GroqClient. Nothing is sent, and no loop need run yet."""
-        self._core = core.Core(redis_url, settings, tenant, timeout, overrides)
+    def _begin(self) -> None:
         self._sessions: dict[asyncio.AbstractEventLoop, _Session] = {}
-        self._closed = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel between processes, its settings and their secrets included; it connects anew there."""
-        return _remade, (type(self), self._core.settings, self._core.tenant, self._core.timeout)
-
-    @property
-    def door(self) -> Door:
-        """The way in that this client uses."""
-        return self._core.door
 
     @property
     def runner(self) -> AsyncRunner:
@@ -125,10 +99,6 @@ class AsyncSession:
         session = _Session(loop, url, runner, AsyncWaiter(url, self.door.keys, self.door.store, runner))
         self._sessions[loop] = session
         return session
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosed
 
     async def _run(self, steps: Steps[T]) -> T:
         return await drive_async(steps, self._perform)

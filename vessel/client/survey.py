@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vessel.client.gates import by_tier, flows, tickets
 from vessel.client.steps import Run, Steps
@@ -44,6 +44,22 @@ class RoutePlan:
     worst_cost_usd: Decimal
     as_listed: bool
     live_workers: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Describe it for JSON; costs are exact, as Decimal."""
+        return {
+            "tier": self.tier,
+            "model": self.model,
+            "reasons": list(self.reasons),
+            "chain": [{"model": hop.model, "tier": hop.tier} for hop in self.hops],
+            "builtin_tools": list(self.builtin_tools),
+            "estimated_tokens": self.estimated_tokens,
+            "max_output_tokens": self.max_output_tokens,
+            "typical_cost_usd": self.typical_cost_usd,
+            "worst_cost_usd": self.worst_cost_usd,
+            "as_listed": self.as_listed,
+            "live_workers": self.live_workers,
+        }
 
 
 @dataclass(frozen=True, slots=True)

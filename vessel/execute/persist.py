@@ -10,6 +10,7 @@ import os
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vessel.durable import sync_folder
 from vessel.errors import Unreachable
 from vessel.keyspace.script import Call, Script
 from vessel.observe.logs import get_logger
@@ -64,11 +65,7 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.folder)
 
     def waiting(self) -> Iterator[Path]:
         """Name the files that wait for Redis."""

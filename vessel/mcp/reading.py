@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vessel.client import documents
@@ -11,7 +12,7 @@ from vessel.jobs.record import JOB_ID
 from vessel.mcp.answers import job_fields
 from vessel.mcp.asks import MOST_CHARS
 from vessel.mcp.catalog import Resource
-from vessel.mcp.surveying import model_document, tier_document
+from vessel.mcp.surveying import model_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,7 @@ async def models(call: Call, _part: str) -> str:
 
 async def tiers(call: Call, _part: str) -> str:
     """Read the tiers."""
-    return _written([tier_document(info) for info in await call.client.tiers()])
+    return _written([asdict(info) for info in await call.client.tiers()])
 
 
 async def limits(call: Call, _part: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mcp_types import ToolAnnotations
@@ -14,7 +15,7 @@ from vessel.mcp.asks import ListModels, Nothing, Route, UsageOf
 from vessel.mcp.catalog import Answer, Tool
 
 if TYPE_CHECKING:
-    from vessel.client import AsyncGroqClient, ModelInfo, TierInfo
+    from vessel.client import AsyncGroqClient, ModelInfo
     from vessel.mcp.catalog import Call
 
 LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
@@ -30,7 +31,7 @@ async def list_models(call: Call, asked: ListModels) -> Answer:
         for document in map(model_document, await client.models())
         if (asked.tier is None or document["tier"] == asked.tier) and (document["served"] or not asked.only_served)
     ]
-    tiers = [tier_document(tier) for tier in await client.tiers() if asked.tier in {None, tier.name}]
+    tiers = [asdict(tier) for tier in await client.tiers() if asked.tier in {None, tier.name}]
     return Answer({"models": models, "tiers": tiers})
 
 
@@ -54,36 +55,12 @@ def model_document(info: ModelInfo) -> dict[str, Any]:
     }
 
 
-def tier_document(info: TierInfo) -> dict[str, Any]:
-    """Describe a tier as it is now."""
-    return {
-        "name": info.name,
-        "model": info.model,
-        "served_by": info.served_by,
-        "live_workers": info.live_workers,
-        "waiting": info.waiting,
-    }
-
-
 async def route(call: Call, asked: Route) -> Answer:
     """Tell where a prompt would go."""
     options = asked.options() | ({"context": asked.context} if asked.context else {})
     plan = await call.client.route(asked.prompt, **options)
-    return Answer(
-        {
-            "tier": plan.tier,
-            "model": plan.model,
-            "reasons": list(plan.reasons),
-            "chain": [{"model": hop.model, "tier": hop.tier} for hop in plan.hops],
-            "builtin_tools": list(plan.builtin_tools),
-            "estimated_tokens": plan.estimated_tokens,
-            "max_output_tokens": plan.max_output_tokens,
-            "typical_cost_usd": float(plan.typical_cost_usd),
-            "worst_cost_usd": float(plan.worst_cost_usd),
-            "as_listed": plan.as_listed,
-            "live_workers": plan.live_workers,
-        }
-    )
+    costs = {name: float(getattr(plan, name)) for name in ("typical_cost_usd", "worst_cost_usd")}
+    return Answer(plan.as_dict() | costs)
 
 
 async def health(call: Call, asked: Nothing) -> Answer:

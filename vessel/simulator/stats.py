@@ -12,8 +12,6 @@ from vessel.simulator.encoding import encode_text
 if TYPE_CHECKING:
     from typing import IO
 
-HTTP_OK = 200
-
 
 @dataclass(slots=True)
 class Call:

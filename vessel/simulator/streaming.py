@@ -21,7 +21,6 @@ SHORTEST_PIECE = 12
 COMMENT = b": keep-alive\n\n"
 COMMENT_S = 0.5
 DRIP_S = 0.7
-_DEFAULT_AT = 2
 
 
 def event(data: Any, name: str = "") -> bytes:

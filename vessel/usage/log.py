@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from glob import escape
 from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from vessel.durable import sync_folder
 from vessel.keyspace.script import Call, command, pairs, word
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class UsageLog:
         while (aside := self.path.with_name(f"{self.path.stem}.{stamp}-{number:04}{self.path.suffix}")).exists():
             number += 1
         self.path.rename(aside)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def _drop(self, gone: Collection[bytes]) -> bool:
         """Take the lines of entries that are no more out of the files; tells whether the log itself was replaced."""
@@ -225,13 +226,5 @@ def _without(path: Path, gone: Collection[bytes]) -> bool:
             kept.flush()
             os.fsync(kept.fileno())
     partial.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -58,7 +58,7 @@ def fill(client: redis.Redis, keys: Keys, stored: int) -> None:
     for start in range(0, stored, 2000):
         pipe = client.pipeline(transaction=False)
         for number in range(start, min(stored, start + 2000)):
-            state = "parked" if number % 200 == 7 else "failed" if number % 100 == 1 else "succeeded"  # noqa: PLR2004
+            state = "parked" if number % 200 == 7 else "failed" if number % 100 == 1 else "succeeded"
             state = "queued" if number % 5 == 0 else state
             job_id, record = job(number, state, now)
             _index(pipe, keys, job_id, record, now)

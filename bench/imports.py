@@ -78,7 +78,7 @@ def show(found: dict[str, object], medians: dict[str, float], over: dict[str, fl
     for name, extra in over.items():
         goal = f"   goal {GOALS_MS[name]}" if name in GOALS_MS else ""
         print(f"{name:20} {medians[name]:6.0f} ms   {extra:5.0f} over bare{goal}")
-    print(f"heavy packages that the import pulls in: {', '.join(map(str, found['heavy'])) or 'none'}")  # type: ignore[call-overload]
+    print(f"heavy packages that the import pulls in: {', '.join(map(str, found['heavy'])) or 'none'}")  # type: ignore[call-overload]  # a list of names
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from bench.stack import Stack
+from bench.stack import Stack, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,18 +24,16 @@ NO_LIMITS = {"model": "*", "limits": {"rpm": 10_000_000, "tpm": 1_000_000_000, "
 class Api(Stack):
     """Processes that a benchmark looks at; the API is started by name."""
 
-    api: subprocess.Popen[bytes] | None = None
+    api: subprocess.Popen[str] | None = None
     url = ""
 
-    def start_api(self) -> Self:
+    def start_api(self, *arguments: str, port: int = 0, **env: str) -> Self:
         """Start the API and wait until it listens."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
         with (self.folder / "api.log").open("ab") as log:
+            command = [sys.executable, "-m", "vessel.cli.main", "api", "--json", "--port", str(port or free_port())]
             self.api = subprocess.Popen(
-                [sys.executable, "-m", "vessel.cli.main", "api", "--json", "--port", str(port)],
-                env=self.environment(), stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL,
+                [*command, *arguments],
+                env=self.environment() | env, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
             )  # fmt: skip
         assert self.api.stdout is not None
         line = self.api.stdout.readline()

@@ -38,8 +38,8 @@ def _port(port: str) -> bool:
 
 
 def _client() -> redis.Redis:
-    from vessel.keyspace.connect import connect  # noqa: PLC0415  probes of HTTP need none of it
-    from vessel.settings import load_settings  # noqa: PLC0415
+    from vessel.keyspace.connect import connect
+    from vessel.settings import load_settings
 
     url = load_settings().redis_url
     if url is None:
@@ -53,7 +53,7 @@ def _redis() -> bool:
 
 
 def _worker() -> bool:
-    from vessel.keyspace.script import word  # noqa: PLC0415
+    from vessel.keyspace.script import word
 
     here, namespace = f"@{socket.gethostname()}:", os.environ.get("VESSEL_NAMESPACE") or "vessel"
     with contextlib.closing(_client()) as client:
@@ -64,8 +64,8 @@ def _worker() -> bool:
 
 
 def _tiers(client: redis.Redis, namespace: str, worker: str, since: int) -> list[str]:
-    from vessel.registry import load_registry  # noqa: PLC0415
-    from vessel.settings import load_settings  # noqa: PLC0415
+    from vessel.registry import load_registry
+    from vessel.settings import load_settings
 
     known = load_registry(load_settings().registry).tiers
     scores = {tier: client.zscore(f"{namespace}:live:{tier}", worker) for tier in known}

@@ -240,7 +240,7 @@ class AsyncioPool(BasePool):
 
     def _crashed(self) -> None:
         log.critical("loop.ended", then="this worker stops; its supervisor starts it anew")
-        worker_state.should_terminate = EX_FAILURE  # type: ignore[assignment]
+        worker_state.should_terminate = EX_FAILURE  # type: ignore[assignment]  # Celery takes a number
         self._wake()
 
     # -- ending, in the main thread

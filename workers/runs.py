@@ -61,7 +61,7 @@ class Run:
     @property
     def request(self) -> dict[str, Any]:
         """Give the message's headers with the arguments, which Celery has decoded already."""
-        return self.parcel[2]  # type: ignore[no-any-return]
+        return self.parcel[2]  # type: ignore[no-any-return]  # a list out of Celery
 
     def terminate(self, _signal: object = None) -> None:
         """Cancel the work. Celery has announced or will announce the message's fate, so it is not settled here."""

@@ -42,7 +42,7 @@ def _lending(get_pool: Callable[[Any, bool], Any]) -> Callable[..., Any]:
         finally:
             channel.connection = held
 
-    lent.vessel_shim = True  # type: ignore[attr-defined]
+    lent.vessel_shim = True  # type: ignore[attr-defined]  # our mark on it
     return lent
 
 

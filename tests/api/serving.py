@@ -6,13 +6,13 @@ import contextlib
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import groq
 import httpx
 import openai
 
-from bench.stack import Stack
+from bench.served import Api
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.submit import Door
 
@@ -26,28 +26,13 @@ GREETING: Any = [{"role": "user", "content": "hello"}]
 BODY: dict[str, Any] = {"model": "auto", "messages": GREETING}
 
 
-class Served(Stack):
+class Served(Api):
     """A stack with one API process, and the SDKs on it."""
 
     def __init__(self, folder: Path, **env: Any) -> None:
         """Choose its settings; answers take no time."""
         super().__init__(folder, simulator=("--latency-scale", "0"), **env)
-        self.api: subprocess.Popen[str] | None = None
-        self.url = ""
         self.keys: dict[str, Any] = {}
-
-    def start_api(self, *arguments: str, port: int = 0, **env: str) -> Self:
-        """Start the API and wait until it listens."""
-        with (self.folder / "api.log").open("ab") as log:
-            self.api = subprocess.Popen(
-                [*_VESSEL, "api", "--json", "--port", str(port or free_port()), *arguments],
-                env=self.environment() | env, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True,
-            )  # fmt: skip
-        assert self.api.stdout is not None
-        line = self.api.stdout.readline()
-        assert line, self.log("api")
-        self.url = json.loads(line)["url"]
-        return self
 
     def stop_api(self, how: signal.Signals | None = None) -> int:
         """End the API."""
@@ -62,12 +47,10 @@ class Served(Stack):
         return code
 
     def stop(self) -> None:
-        """End everything."""
+        """End everything, the API without waiting for its open calls."""
         if self.api is not None and self.api.poll() is None:
             self.api.kill()
             self.api.wait()
-        if self.api is not None and self.api.stdout is not None:
-            self.api.stdout.close()
         super().stop()
 
     def cli(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -117,13 +100,3 @@ class Served(Stack):
 
 def _sdk(options: dict[str, Any]) -> dict[str, Any]:
     return {"api_key": "none", "max_retries": 0} | options
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    import socket  # noqa: PLC0415  only where no port was given
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

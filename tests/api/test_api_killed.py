@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.api.serving import BODY, Served, free_port
+from bench.stack import free_port
+from tests.api.serving import BODY, Served
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import httpx
 import openai
 import pytest
 
-from tests.api.serving import GREETING, Served, free_port
+from bench.stack import free_port
+from tests.api.serving import GREETING, Served
 from tests.integration.running_up import Up
 from tests.waiting import wait_until
 from vessel.api.tls import check_tls

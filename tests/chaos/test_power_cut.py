@@ -11,13 +11,13 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.stack import Stack
+from tests.chaos.working import Working
 from tests.waiting import wait_until
 from vessel.client import GroqClient
 from vessel.errors import JobNotFound, Unreachable
@@ -74,30 +74,20 @@ class Disk:
         return durable
 
 
-class Submitting:
+class Submitting(Working):
     """Submits jobs one by one, each with a key of its own, and keeps when each was accepted."""
 
     def __init__(self, settings: Settings) -> None:
         """Take where to."""
+        super().__init__()
         self.settings = settings
         self.accepted: dict[str, tuple[str, float]] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._submit)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End."""
-        self._over.set()
-        self._thread.join()
-
-    def _submit(self) -> None:
+    def work(self) -> None:
+        """Submit."""
         with GroqClient(settings=self.settings) as client:
             for number in range(100_000):
-                if self._over.is_set():
+                if self.over.is_set():
                     return
                 try:
                     job = client.submit(f"Job {number}", tier="power", max_tokens=20, idempotency_key=f"k{number}")

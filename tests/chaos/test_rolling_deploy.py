@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.stack import Stack
-from tests.api.serving import free_port
+from bench.stack import Stack, free_port
+from tests.chaos.working import Working
 from tests.waiting import wait_until
 from vessel.client import GroqClient
 from vessel.keyspace.release import release
@@ -75,29 +74,19 @@ class Deploying(Stack):
             )  # fmt: skip
 
 
-class Load:
+class Load(Working):
     """Submits jobs for as long as the block lasts, so that some always wait, and at least JOBS of them."""
 
     def __init__(self, settings: Settings) -> None:
         """Take where to."""
+        super().__init__()
         self.settings = settings
         self.ids: list[str] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._submit)
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End, once enough were submitted."""
-        self._over.set()
-        self._thread.join()
-
-    def _submit(self) -> None:
+    def work(self) -> None:
+        """Submit."""
         with GroqClient(settings=self.settings) as client:
-            while not self._over.is_set() or len(self.ids) < JOBS:
+            while not self.over.is_set() or len(self.ids) < JOBS:
                 wait_until(lambda: sum(tier.waiting or 0 for tier in client.tiers()) < AHEAD, 120)
                 made = client.submit_many({"prompt": f"Job {n}", "max_tokens": 20} for n in range(20))
                 self.ids += [handle.id for handle in made]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from tests.api.serving import Served, free_port
+from bench.stack import free_port
+from tests.api.serving import Served
 from tests.integration.running_up import VESSEL
 from tests.waiting import wait_until
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from bench.stack import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -46,14 +47,6 @@ def environment(data_dir: Path, **more: str) -> dict[str, str]:
     """Give a clean environment with a data directory of its own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "OPENAI_"))}
     return kept | {"VESSEL_DATA_DIR": str(data_dir), "COLUMNS": "200"} | more
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def listens(port: int) -> bool:

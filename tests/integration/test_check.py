@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.stack import KEY
-from tests.api.serving import Served, free_port
+from bench.stack import KEY, free_port
+from tests.api.serving import Served
 from vessel.cli.check_steps import TEST_CAP_USD
 from vessel.cli.main import run
 from vessel.control import clear_maintenance, set_maintenance

@@ -155,7 +155,7 @@ async def test_a_cancel_reaches_a_stream_with_its_next_piece(executor: Executor,
     await wait_until_async(streamed)
     await executor.runner.run(cancel(executor.door, await read(executor, job_id)))
     (run,) = executor._runs.values()
-    take: Any = run.sending.get_coro().cr_frame.f_locals["readers"]._take  # type: ignore[union-attr]
+    take: Any = run.sending.get_coro().cr_frame.f_locals["readers"]._take  # type: ignore[union-attr]  # it runs
     take(HEAD, {"delta": {"content": "b"}})
     await running
     job = await read(executor, job_id)

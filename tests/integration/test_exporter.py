@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.running_up import free_port
+from bench.stack import free_port
 from vessel.observe.exporter import export
 from vessel.observe.metrics import Instruments, Source
 from vessel.settings import load_settings

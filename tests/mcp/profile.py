@@ -221,7 +221,7 @@ def _elicits(schema: Mapping[str, Any]) -> Callable[[Call, Any], Awaitable[Answe
 async def _needs_sampling(call: Call, _asked: Any) -> Answer:
     capabilities = call.context.session.client_capabilities
     if capabilities is None or capabilities.sampling is None:
-        from mcp.shared.exceptions import MCPError  # noqa: PLC0415
+        from mcp.shared.exceptions import MCPError  # noqa: PLC0415  only this one tool
 
         raise MCPError(
             types.MISSING_REQUIRED_CLIENT_CAPABILITY, "Needs sampling", {"requiredCapabilities": {"sampling": {}}}

@@ -13,7 +13,8 @@ from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.api.serving import Served, free_port
+from bench.stack import free_port
+from tests.api.serving import Served
 from vessel.api import keys as api_keys
 from vessel.control import clear_maintenance, clock, set_maintenance
 from vessel.keyspace.names import Keys

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.api.serving import free_port
+from bench.stack import free_port
 from tests.mcp.standing import VESSEL
 
 if TYPE_CHECKING:

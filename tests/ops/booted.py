@@ -41,7 +41,7 @@ def rootfs(folder: Path) -> Path:
     tree = folder / "tree"
     given = os.environ.get("TEST_ROOTFS", "")
     if given:
-        subprocess.run(["cp", "-a", given, tree], check=True)  # noqa: S607
+        subprocess.run(["cp", "-a", given, tree], check=True)
     else:
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(), str(tree), *_mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -74,7 +74,7 @@ def _network_files() -> Iterator[Path]:
 
 def package_folders() -> list[Path]:
     """Name the local folders of packages that this machine's pip is told of."""
-    said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout  # noqa: S607
+    said = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
     folders = {Path(found) for found in re.findall(r"(?:file://|[=' ])(/[^\s']+)", said)}
     return sorted(folder.parent if folder.name == "simple" else folder for folder in folders if folder.is_dir())
 
@@ -134,7 +134,7 @@ class Booted:
             assert not check
             return ""
         done = subprocess.run(
-            ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-r", "--", *command],  # noqa: S607
+            ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-r", "--", *command],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis
-import yaml  # type: ignore[import-untyped]
+import yaml  # type: ignore[import-untyped]  # it has no types
 
-from tests.integration.running_up import free_port
+from bench.stack import free_port
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
 
 def _submit(machine: Booted, number: int, tier: str = "power") -> list[str]:
     machine.run("sh", "-c", f"for n in $(seq {number}); do echo '{{\"prompt\": \"say '$n'\"}}'; done > /tmp/jobs.jsonl")
-    return [one["id"] for one in machine.vessel("submit", "--file", "/tmp/jobs.jsonl", "--tier", tier)]  # noqa: S108
+    return [one["id"] for one in machine.vessel("submit", "--file", "/tmp/jobs.jsonl", "--tier", tier)]  # noqa: S108  the machine is made for the test
 
 
 def _ended(machine: Booted, jobs: list[str], seconds: float = 120) -> list[dict[str, Any]]:

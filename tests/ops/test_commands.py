@@ -13,7 +13,7 @@ import httpx
 import pytest
 import redis
 
-from tests.integration.running_up import free_port
+from bench.stack import free_port
 from tests.ops.composed import OPS, ROOT, Composed, compose, is_ours
 from tests.ops.servers import Servers
 from tests.waiting import wait_until

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.stack import free_port
 from tests.chaos.test_kill_campaign import REGISTRY
-from tests.integration.running_up import free_port
 from tests.ops.servers import TIER, VESSEL, Servers
 from tests.simulated import Process
 from tests.waiting import wait_until
@@ -31,7 +31,7 @@ MODEL = "openai/gpt-oss-120b"
 
 
 def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)  # noqa: S607
+    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from tests.integration.running_up import free_port
+from bench.stack import free_port
 from tests.ops.composed import OPS
 from tests.ops.servers import TIER, Servers
 from tests.simulated import Process
@@ -37,7 +37,7 @@ def _certificates(folder: Path) -> None:
     )
     (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
     for step in steps:
-        subprocess.run(["openssl", *step.split()], cwd=folder, check=True, capture_output=True)  # noqa: S607
+        subprocess.run(["openssl", *step.split()], cwd=folder, check=True, capture_output=True)
 
 
 def test_redis_behind_tls(tmp_path: Path) -> None:

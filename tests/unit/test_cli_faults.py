@@ -104,7 +104,7 @@ def test_a_host_that_was_killed_is_no_error(
 def test_a_closed_pipe_is_quiet() -> None:
     """A real pipe without a reader gives no message and exit 0."""
     command = f"{sys.executable} -m vessel.cli.main models --json | {sys.executable} -c pass; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)  # noqa: S607  the shell makes the pipe
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
     assert done.stderr == b""
     assert done.stdout.split()[-1] == b"0"
 
@@ -126,7 +126,7 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_odd_streams_and_bytes_end_no_command(script: str, code: int) -> None:
     """Closed streams, narrow encodings and bytes that are no text are told like anything else, or do not matter."""
     run_it = f'vessel() {{ {sys.executable} -m vessel.cli.main "$@"; }}; {script}'
-    done = subprocess.run(["bash", "-c", run_it], capture_output=True, check=False)  # noqa: S607  the shell makes the oddity
+    done = subprocess.run(["bash", "-c", run_it], capture_output=True, check=False)
     assert done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr
     assert b"was not made for" not in done.stderr

@@ -355,8 +355,8 @@ def test_fields_of_groqs_own_are_left_out_with_a_note() -> None:
 @pytest.mark.parametrize("name", sorted(REGISTRY.failover))
 def test_the_shipped_prices_are_the_list_prices(name: str) -> None:
     """A public table of prices says the same."""
-    from genai_prices import Usage as Tokens  # noqa: PLC0415  slow to import
-    from genai_prices import calc_price  # noqa: PLC0415
+    from genai_prices import Usage as Tokens  # noqa: PLC0415  it takes a second  slow to import
+    from genai_prices import calc_price  # noqa: PLC0415  it takes a second
 
     listed = calc_price(Tokens(input_tokens=10**6, output_tokens=10**6), model_ref=name, provider_id="openai")
     prices = REGISTRY.failover[name].prices

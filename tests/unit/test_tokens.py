@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pytest
-import quicktok  # type: ignore[import-untyped]
+import quicktok  # type: ignore[import-untyped]  # it has no types
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,8 +35,8 @@ COUNTED = {
     "analysis": ("Analyze the viability of the revenue path and compare it with two alternatives. " * 10, 141),
     "code": ("def add(left: int, right: int) -> int:\n    return left + right\n\n\n" * 10, 190),
     "romanian": ("Analizează viabilitatea planului și compară-l cu două alternative realiste. " * 10, 181),
-    "russian": ("Проанализируй жизнеспособность плана и сравни его с двумя вариантами. " * 10, 201),  # noqa: RUF001
-    "chinese": ("分析该计划的可行性，并与两个备选方案进行比较。" * 10, 160),  # noqa: RUF001
+    "russian": ("Проанализируй жизнеспособность плана и сравни его с двумя вариантами. " * 10, 201),  # noqa: RUF001  it is that language
+    "chinese": ("分析该计划的可行性，并与两个备选方案进行比较。" * 10, 160),  # noqa: RUF001  it is that language
     "japanese": ("この計画の実現可能性を分析し、二つの代替案と比較してください。" * 10, 211),
     "json": (json.dumps([{"id": n, "name": f"item_{n}", "ok": True} for n in range(50)]), 951),
     "base64": (base64.b64encode(bytes(range(256)) * 4).decode(), 926),

@@ -152,16 +152,16 @@ def answer(error: VesselError, headers: Mapping[str, str] | None = None) -> JSON
         status, code = _job_status(error), error.reason
         more |= {"x-vessel-job-id": error.job_id, "x-vessel-attempts": str(len(error.attempts))}
         more["x-should-retry"] = "false"  # the job has had its attempts; a repeat would only get the same answer
-    elif status >= 500 and not isinstance(error, Unreachable):  # noqa: PLR2004
+    elif status >= 500 and not isinstance(error, Unreachable):
         log.error("api.fault", error_class=type(error).__name__)
         message, code = "Vessel could not do this; it is a fault of its own.", "internal_error"
-    if status == 401:  # noqa: PLR2004
+    if status == 401:
         more["www-authenticate"] = "Bearer"
     if status in {413, 408}:
         more["connection"] = "close"
     if status in {429, 503}:
         more["retry-after"] = str(RETRY_AFTER_S)
-    if status == 409:  # noqa: PLR2004
+    if status == 409:
         more["x-should-retry"] = "false"  # the SDKs repeat a 409, which changes nothing here
     if isinstance(error, QuotaReached):
         more["retry-after"] = str(error.retry_after_s)
@@ -222,7 +222,7 @@ def install(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  the same
         answered = _on_http(error)
-        return _on_method(app, request, answered) if answered.status_code == 405 else answered  # noqa: PLR2004
+        return _on_method(app, request, answered) if answered.status_code == 405 else answered
 
     async def on_validation(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)  # noqa: S101  the same

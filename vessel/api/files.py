@@ -161,7 +161,7 @@ async def retrieve(request: Request, tenant: Tenant, file_id: str) -> JSONRespon
     response_class=StreamingResponse,
     responses={
         200: {"description": "Its bytes.", "content": {"application/octet-stream": _BYTES}},
-        **{status: told for status, told in answers(ErrorAnswer, 404).items() if status != 200},  # noqa: PLR2004
+        **{status: told for status, told in answers(ErrorAnswer, 404).items() if status != 200},
     },
 )
 async def content(request: Request, tenant: Tenant, file_id: str) -> StreamingResponse:

@@ -99,7 +99,7 @@ async def _look(request: Request, here: Session) -> Look:
     responses={
         200: examples.answers("Health", "It serves: healthy, or degraded.", _EXAMPLE),
         503: examples.answers("Health", "It cannot accept or serve jobs.", {"status": UNHEALTHY}),
-        **{status: what for status, what in documented().items() if status == 400},  # noqa: PLR2004
+        **{status: what for status, what in documented().items() if status == 400},
     },
 )
 async def health(request: Request, here: Here, who: SeenBy) -> JSONResponse:
@@ -126,7 +126,7 @@ async def health(request: Request, here: Here, who: SeenBy) -> JSONResponse:
     responses={
         200: examples.answers("Ready", "Jobs are accepted.", {"status": "ready"}),
         503: examples.answers("Ready", "Jobs are not accepted now.", {"status": "not_ready"}),
-        **{status: what for status, what in documented().items() if status == 400},  # noqa: PLR2004
+        **{status: what for status, what in documented().items() if status == 400},
     },
 )
 async def ready(here: Here) -> JSONResponse:

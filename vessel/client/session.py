@@ -38,8 +38,8 @@ class _Session:
 
 def _open(shared: core.Core) -> _Session:
     # Imported here, because redis costs as much as the rest of this client.
-    from vessel.keyspace.connect import SyncRunner, connect  # noqa: PLC0415
-    from vessel.watch.threads import Waiter  # noqa: PLC0415
+    from vessel.keyspace.connect import SyncRunner, connect  # noqa: PLC0415  as said
+    from vessel.watch.threads import Waiter  # noqa: PLC0415  the same
 
     url = redis_url(shared.settings)
     runner = SyncRunner(connect(url))

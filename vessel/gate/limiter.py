@@ -27,7 +27,7 @@ PERIOD_MS = {name: 86_400_000 if name.endswith("d") else 60_000 for name in NAME
 @cache
 def _kinds() -> Mapping[str, type[RateLimitItem]]:
     # Imported here, because producers need this module's values and never a limit's item.
-    from limits import RateLimitItemPerDay, RateLimitItemPerMinute  # noqa: PLC0415
+    from limits import RateLimitItemPerDay, RateLimitItemPerMinute  # noqa: PLC0415  most callers need none of it
 
     return {name: RateLimitItemPerDay if name.endswith("d") else RateLimitItemPerMinute for name in NAMES}
 

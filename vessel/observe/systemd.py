@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from sdnotify import SystemdNotifier  # type: ignore[import-untyped]
+from sdnotify import SystemdNotifier  # type: ignore[import-untyped]  # it has no types
 
 if TYPE_CHECKING:
     from collections.abc import Callable

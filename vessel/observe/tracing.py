@@ -123,10 +123,10 @@ def begin(settings: Settings, service: str) -> None:
 
 
 def _own_provider(service: str) -> Any:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  an extra
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415  the same
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415  the same
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415  the same
 
     named = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": service}
     provider = TracerProvider(resource=Resource.create(named))

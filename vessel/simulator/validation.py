@@ -264,5 +264,5 @@ def _bad_effort(model: SimModel) -> Problem:
     if not model.efforts:
         return invalid("`reasoning_effort` is not supported with this model", "reasoning_effort")
     named = [f"`{effort}`" for effort in model.efforts]
-    listed = f"{named[0]} or {named[1]}" if len(named) == 2 else f"{', '.join(named[:-1])}, or {named[-1]}"  # noqa: PLR2004
+    listed = f"{named[0]} or {named[1]}" if len(named) == 2 else f"{', '.join(named[:-1])}, or {named[-1]}"  # noqa: PLR2004  two of them
     return invalid(f"`reasoning_effort` must be one of {listed}", "reasoning_effort")

@@ -211,3 +211,5 @@ def test_a_job_goes_on_with_tools_when_compound_is_retired_while_it_waits(vessel
     finally:
         vessel.ask("/_sim/models", {"add": [COMPOUND, MINI]})
         assert vessel.cli("models", "--refresh").returncode == 0
+        # The worker reads the list anew in its own time.
+        wait_until(lambda: client.query("Are you back?", tier="compound").model == COMPOUND, timeout=60)

@@ -17,7 +17,7 @@ from vessel.batches.store import BatchStore
 from vessel.dispatch.queues import queue_for
 from vessel.dispatch.ticket import render, template
 from vessel.errors import CostCapTooSmall, IdempotencyConflict, InvalidRequest, NoRedis
-from vessel.gate.tokens import counts_exactly, estimate_tokens, max_prompt_tokens
+from vessel.gate.tokens import counts_alike, estimate_tokens, max_prompt_tokens
 from vessel.jobs.record import NewJob, new_job_id
 from vessel.jobs.steps import Answer, Issue
 from vessel.jobs.store import JobStore
@@ -150,7 +150,7 @@ class Door:
         estimate = estimate_tokens(messages, submission.request.model, submission.request.tools)
         found = route(submission, self.registry, availability, estimated_tokens=estimate, failover=self.failover)
         served = found.hops[0].model
-        if served != submission.request.model and counts_exactly(served):
+        if not counts_alike(served, submission.request.model):
             estimate = estimate_tokens(messages, served, submission.request.tools)
         return submission, found, estimate
 

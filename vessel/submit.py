@@ -64,7 +64,11 @@ def redis_url(settings: Settings) -> str:
     """Return the Redis to use; raise NoRedis where none is set and no `vessel up` of this data directory runs."""
     url = resolve_redis_url(settings)
     if url is None:
-        raise NoRedis
+        raise NoRedis(
+            f"No Redis is known: VESSEL_REDIS_URL is unset, and no `vessel up` runs in {settings.data_dir.absolute()}. "
+            "Start `vessel up`; if it runs, go to its folder or set VESSEL_DATA_DIR as it is there; or set "
+            "VESSEL_REDIS_URL (redis://host:6379/0)."
+        )
     return url
 
 

@@ -18,6 +18,10 @@ PIPE_WIDTH = 400
 """Columns for tables that no terminal bounds: nothing is cut for a program that reads them."""
 
 
+WHOLE = frozenset({"ID", "OF", "MODEL", "TIER"})
+"""First columns that hold what is copied into the next command."""
+
+
 class ReaderLeft(Exception):
     """Nobody reads standard output any more, as after `vessel jobs | head`."""
 
@@ -81,16 +85,23 @@ def complain(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Write a table to standard output; columns named in `right` hold numbers."""
+    """Write a table to standard output; columns in `right` hold numbers.
+
+    One with an id in each row is as wide as it has to be: a row stays a line, and the terminal breaks it where it must.
+    """
     from rich import box
     from rich.table import Table
 
+    whole = columns[0] in WHOLE
     made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(*(escaped(cell) for cell in row))
-    console().print(made)
+    to = console()
+    if whole:
+        to.width = max(to.width, to.measure(made, options=to.options.update(width=PIPE_WIDTH)).maximum)
+    to.print(made)
 
 
 def console() -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
@@ -34,7 +35,7 @@ def show_many(state: str | None, limit: int, *, as_json: bool) -> None:
             emit(one.as_dict())
         return
     rows = [
-        (d.id, d.type, d.state, d.attempts, _last(d), moment(d.next_at) or moment(d.settled_at), shown(d.url))
+        (d.id, d.type, d.state, d.attempts, _last(d), times.stamp(d.next_at) or times.stamp(d.settled_at), shown(d.url))
         for d in found
     ]
     table(("OF", "TYPE", "STATE", "TRIES", "LAST", "NEXT OR ENDED", "TO"), rows, right=("TRIES",))
@@ -68,7 +69,8 @@ def line(webhook: dict[str, Any]) -> str:
     if webhook["tries"] and webhook["state"] != "delivered":
         told += f": {webhook['tries'][-1]['message']}"
     if webhook["next_attempt_at"]:
-        told += f"; next at {webhook['next_attempt_at']}"
+        at = datetime.fromisoformat(webhook["next_attempt_at"])
+        told += f"; next at {times.stamp(int(at.timestamp() * 1000))}"
     return f"{told}; {webhook['url']}"
 
 

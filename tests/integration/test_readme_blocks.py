@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from typer.main import get_command
 
+from tests.integration.forking import Forks
 from tests.integration.running_up import Up, listens
 from tests.waiting import wait_until
 from vessel.cli.main import app
@@ -64,14 +63,17 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Give the process that commands and programs are forked from."""
+    with Forks(tmp_path_factory.mktemp("forks")) as made:
+        yield made
+
+
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind in {"sh", "python"} and not b.why_not], ids=_named)
-def test_a_block_runs(up: Up, tmp_path: Path, block: Block) -> None:
+def test_a_block_runs(up: Up, forks: Forks, tmp_path: Path, block: Block) -> None:
     """It ends well and says something."""
-    env = up.env | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    command = ["bash", "-euo", "pipefail", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
-    done = subprocess.run(
-        [*command, block.text], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
-    )
+    done = forks.run(block.kind, block.text, up.env, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

@@ -145,14 +145,17 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any
     if job.attempts:
         say()
         rows = [
-            (a.number, a.model, a.tier, times.stamp(a.started_at), a.duration_ms, a.outcome, a.status, a.message)
+            (a.number, a.model, a.tier, times.stamp(a.started_at), a.duration_ms, a.outcome, a.status)
             for a in job.attempts
         ]
-        columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS", "MESSAGE")
+        columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS")
         table(columns, rows, right=("TRY", "MS", "STATUS"))
+        told: dict[str, list[str]] = {}
         for attempt in job.attempts:
-            for note in attempt.notes:
-                say(f"try {attempt.number}: {note}")
+            for text in filter(None, (attempt.message, *attempt.notes)):
+                told.setdefault(text, []).append(str(attempt.number))
+        for text, tries in told.items():
+            say(f"try {', '.join(tries)}: {text}")
     text = answer_of(job)
     if text is not None:
         say(f"\n{text}")

@@ -18,8 +18,8 @@ PIPE_WIDTH = 400
 """Columns for tables that no terminal bounds: nothing is cut for a program that reads them."""
 
 
-WHOLE = frozenset({"ID", "OF", "MODEL", "TIER"})
-"""First columns that hold what is copied into the next command."""
+WHOLE = frozenset({"ID", "OF", "MODEL", "TIER", "TRY"})
+"""First columns of tables that are read along their rows, and copied from."""
 
 
 class ReaderLeft(Exception):

@@ -244,8 +244,8 @@ class Door:
                 return
         tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
-            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
-            "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
+            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap:f} for this prompt{tools}, "
+            "so nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
             param="vessel.max_cost_usd",
         )
 

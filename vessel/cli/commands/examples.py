@@ -17,7 +17,7 @@ EXAMPLES = {
     "code": ('vessel code "Parse a CSV file." --language python > parse.py',),
     "research": ('vessel research "EU agricultural funding 2026" --max-results 3',),
     "submit": (
-        'vessel submit "Summarise the minutes ..." --priority batch --deadline 2h --key minutes-7',
+        'vessel submit "Summarise the minutes ..." --priority batch --deadline 2h --key minutes-9',
         "vessel submit --file work.jsonl --priority batch | vessel wait -",
     ),
     "job": ('vessel job "$job"',),

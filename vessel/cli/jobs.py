@@ -144,21 +144,25 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any
             say(f"{name:<13}{value}")
     if job.attempts:
         say()
-        rows = [
-            (a.number, a.model, a.tier, times.stamp(a.started_at), a.duration_ms, a.outcome, a.status)
-            for a in job.attempts
-        ]
-        columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS")
-        table(columns, rows, right=("TRY", "MS", "STATUS"))
-        told: dict[str, list[str]] = {}
-        for attempt in job.attempts:
-            for text in filter(None, (attempt.message, *attempt.notes)):
-                told.setdefault(text, []).append(str(attempt.number))
-        for text, tries in told.items():
-            say(f"try {', '.join(tries)}: {text}")
+        _show_tries(job)
     text = answer_of(job)
     if text is not None:
         say(f"\n{text}")
+
+
+def _show_tries(job: Job) -> None:
+    """Print a row for each call, then what was said of them, each text once."""
+    rows = [
+        (a.number, a.model, a.tier, times.stamp(a.started_at), a.duration_ms, a.outcome, a.status) for a in job.attempts
+    ]
+    columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS")
+    table(columns, rows, right=("TRY", "MS", "STATUS"))
+    told: dict[str, list[str]] = {}
+    for attempt in job.attempts:
+        for text in filter(None, (attempt.message, *attempt.notes)):
+            told.setdefault(text, []).append(str(attempt.number))
+    for text, tries in told.items():
+        say(f"try {', '.join(tries)}: {text}")
 
 
 def _failure_document(failed: JobFailed) -> dict[str, Any]:

@@ -18,10 +18,6 @@ PIPE_WIDTH = 400
 """Columns for tables that no terminal bounds: nothing is cut for a program that reads them."""
 
 
-WHOLE = frozenset({"ID", "OF", "MODEL", "TIER", "TRY"})
-"""First columns of tables that are read along their rows, and copied from."""
-
-
 class ReaderLeft(Exception):
     """Nobody reads standard output any more, as after `vessel jobs | head`."""
 
@@ -87,20 +83,18 @@ def complain(text: str) -> None:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Write a table to standard output; columns in `right` hold numbers.
 
-    One with an id in each row is as wide as it has to be: a row stays a line, and the terminal breaks it where it must.
+    It is as wide as it has to be: a row stays a line, ids can be copied, and a narrow terminal breaks where it must.
     """
     from rich import box
     from rich.table import Table
 
-    whole = columns[0] in WHOLE
     made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=whole)
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
         made.add_row(*(escaped(cell) for cell in row))
     to = console()
-    if whole:
-        to.width = max(to.width, to.measure(made, options=to.options.update(width=PIPE_WIDTH)).maximum)
+    to.width = max(to.width, to.measure(made, options=to.options.update(width=PIPE_WIDTH)).maximum)
     to.print(made)
 
 

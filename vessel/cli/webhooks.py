@@ -65,7 +65,8 @@ def line(webhook: dict[str, Any]) -> str:
     """Say what became of the webhook of a job or batch, as a look at it describes it."""
     if webhook["state"] is None:
         return f"{webhook['url']} when it has ended"
-    told = f"{webhook['state']} after {webhook['attempts']} tries" if webhook["attempts"] else webhook["state"]
+    tries = webhook["attempts"]
+    told = f"{webhook['state']} after {tries} {'try' if tries == 1 else 'tries'}" if tries else webhook["state"]
     if webhook["tries"] and webhook["state"] != "delivered":
         told += f": {webhook['tries'][-1]['message']}"
     if webhook["next_attempt_at"]:

@@ -64,7 +64,11 @@ def redis_url(settings: Settings) -> str:
     """Return the Redis to use; raise NoRedis where none is set and no `vessel up` of this data directory runs."""
     url = resolve_redis_url(settings)
     if url is None:
-        raise NoRedis
+        raise NoRedis(
+            f"No Redis is known: VESSEL_REDIS_URL is unset, and no `vessel up` runs in {settings.data_dir.absolute()}. "
+            "Start `vessel up`; if it runs, go to its folder or set VESSEL_DATA_DIR as it is there; or set "
+            "VESSEL_REDIS_URL (redis://host:6379/0)."
+        )
     return url
 
 
@@ -240,8 +244,8 @@ class Door:
                 return
         tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
-            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
-            "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
+            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap:f} for this prompt{tools}, "
+            "so nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
             param="vessel.max_cost_usd",
         )
 

@@ -55,7 +55,7 @@ async def show_limits(tenant: Tenant, here: Here) -> dict[str, Any]:
     """Show what is left of each limit now, what holds calls back, and who waits."""
     asking = here.asking(tenant)
     now = await here.runner.run(clock())
-    found, caps = await here.run(limits(asking)), await here.run(budgets(asking))
+    found, caps = await here.run(limits(asking, failover=True)), await here.run(budgets(asking))
     settings = here.settings
     return {
         "object": "limits",

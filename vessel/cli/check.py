@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli.check_services import NAMES
@@ -13,6 +12,7 @@ from vessel.cli.output import emit, note, say
 from vessel.cli.preflight import split_tiers
 from vessel.observe import systemd
 from vessel.observe.logs import configure_logs, get_logger
+from vessel.observe.moments import moment
 from vessel.registry import load_registry, suggest
 from vessel.settings import load_settings
 
@@ -161,7 +161,7 @@ def _document(seen: Seen, registry: Registry) -> dict[str, Any]:
         "ready": not seen.failed,
         "status": "not_ready" if seen.failed else "ready",
         "failed": [step.code for step in seen.failed],
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "at": moment(time.time_ns() // 1_000_000),
         "steps": [
             {"name": step.name, "ok": step.ok, "code": step.code, "message": step.text, "cure": step.cure or None}
             for step in seen.steps

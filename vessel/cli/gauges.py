@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vessel.gate.view import Breaker, Level
 
 LANES = ("interactive", "normal", "batch")
+FAILOVER = "the failover vessel"
 ORDER = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")
 NARROW, BAR, SHORT_BAR = 90, 24, 12
 LOW, MIDDLE = 0.15, 0.5
@@ -88,7 +89,7 @@ def _in_use(gate: GateInfo) -> bool:
 
 
 def _title(gate: GateInfo) -> Text:
-    return Text.assemble((gate.gate, "bold"), f"  {gate.tier}")
+    return Text.assemble((gate.gate, "bold"), f"  {gate.tier or FAILOVER}")
 
 
 def _gauge(gate: GateInfo, level: Level, widths: tuple[int, int], width: int, *, unicode: bool) -> Text:
@@ -128,7 +129,8 @@ def _facts(gate: GateInfo) -> Iterator[tuple[str, str, str]]:
         yield "breaker", text, style
     if view.blocked_ms:
         why = f" ({view.blocked_why.upper()})" if view.blocked_why and view.blocked_why != "retry-after" else ""
-        yield "blocked", f"Groq asked to wait{why}, {times.span(view.blocked_ms / 1000)} more", "bold yellow"
+        who = "Groq" if gate.tier else "its endpoint"
+        yield "blocked", f"{who} asked to wait{why}, {times.span(view.blocked_ms / 1000)} more", "bold yellow"
     calls = [f"{view.running:,} running"] if view.running else []
     calls += [f"{view.fed:,} about to ask"] if view.fed else []
     if view.bookings:
@@ -165,7 +167,8 @@ def _fact(name: str, text: str, style: str) -> Text:
 
 def _idle(gate: GateInfo, width: int) -> Text:
     caps = ", ".join(f"{level.capacity:,} {level.name.upper()}" for level in in_order(gate.view.limits))
-    return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}", "dim")
+    only = "" if gate.tier else f" ({FAILOVER})"
+    return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}{only}", "dim")
 
 
 def _lanes(counts: Sequence[int]) -> str:

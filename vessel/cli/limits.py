@@ -83,7 +83,7 @@ def _watch(client: GroqClient, first: Screen) -> None:
 def _print(screen: Screen, *, gap: bool) -> None:
     to = console()
     for line in draw(screen, to.width, unicode=_unicode()):
-        to.print(line, no_wrap=True, overflow="crop", crop=True)
+        to.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     if gap:
         to.print()
 

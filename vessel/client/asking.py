@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vessel.client.carrier import carried, no_worker, outage_of
@@ -14,7 +13,8 @@ from vessel.client.looking import with_body
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
 from vessel.dispatch.queues import tiers_of
-from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, UnsupportedContent, WaitTimeout
+from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, UnsupportedContent, VesselError, WaitTimeout
+from vessel.observe.moments import local
 from vessel.watch import succeeded
 from vessel.watch.waiting import Why
 from vessel.wire import JobState, OnOutage
@@ -110,7 +110,7 @@ class Asking:
             raise
         except BaseException as error:
             if not (lasting or isinstance(error, Exception)):
-                yield from self._cancel_quietly(job_id)
+                error.add_note((yield from self._cancel_quietly(job_id)))
             raise
         finally:
             replies.forget(job_id)
@@ -212,14 +212,21 @@ class Asking:
         """Tell whoever waits what holds all jobs of the vessel or of a model, and until when."""
         waiting = yield from explained(self, job)
         if waiting is not None and waiting.why in _TOLD:
-            at = datetime.fromtimestamp(waiting.until / 1000, UTC) if waiting.until else None
-            when = f", until {at.isoformat(timespec='seconds')} at the earliest" if at else ""
+            when = f", until {local(waiting.until)} at the earliest" if waiting.until else ""
             log.warning("Job %s waits: %s%s.", job.id, waiting.detail, when)
 
-    def _cancel_quietly(self, job_id: str) -> Steps[None]:
-        job = yield from run(self.door.store.peek(job_id))
-        if job is not None:
-            yield Run([cancel(self.door, job)])
+    def _cancel_quietly(self, job_id: str) -> Steps[str]:
+        """Cancel the job of a call that was interrupted, and say what became of it."""
+        try:
+            job = yield from run(self.door.store.peek(job_id))
+            if job is None:
+                return "Nothing was submitted."
+            answer = yield from run(cancel(self.door, job))
+        except VesselError:
+            return f"Job {job_id} may go on, as Redis did not take its cancellation: `vessel cancel {job_id}`."
+        if answer.word in {"closed", "flagged"}:
+            return f"Job {job_id} was cancelled; `vessel retry {job_id}` runs it again."
+        return f"Job {job_id} had ended before; `vessel job {job_id}` shows its answer."
 
 
 def _asked(accepted: Accepted) -> Asked:

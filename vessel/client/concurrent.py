@@ -270,7 +270,7 @@ class AsyncGroqClient(AsyncSession):
 
     async def limits(self) -> list[GateInfo]:
         """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
-        return await self._run(gates.limits(self._core.asking))
+        return await self._run(gates.limits(self._core.asking, failover=True))
 
     async def maintenance(self) -> MaintenanceInfo:
         """Tell what is in maintenance, until when, and how many jobs are held."""

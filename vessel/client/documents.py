@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vessel.observe.moments import moment
+from vessel.registry import vessel_of
 
 if TYPE_CHECKING:
     from vessel.client.following import JobEvent
@@ -100,7 +101,8 @@ def gate(info: GateInfo) -> dict[str, Any]:
     view = info.view
     return {
         "model": info.gate,
-        "tier": info.tier,
+        "tier": info.tier or None,
+        "vessel": str(vessel_of(info.gate)),
         "limits": [
             {
                 "name": level.name,

@@ -55,7 +55,8 @@ class Flow:
 class GateInfo:
     """A model's gate: what is left of its limits, what holds it back, and who waits, by lane.
 
-    `oldest` is when the longest waiting job was created (None: nobody waits), `next_tokens` what the next one takes.
+    `tier` is empty for the failover endpoint's, which carries none. `oldest` is when the longest waiting job was
+    created (None: nobody waits), `next_tokens` what the next one takes.
     """
 
     gate: str
@@ -96,8 +97,11 @@ class MaintenanceInfo:
     by_tier: dict[str, int]
 
 
-def limits(asking: Asking) -> Steps[list[GateInfo]]:
-    """Look at the gate of every model that is served, or was called or waited for lately. Needs Redis."""
+def limits(asking: Asking, *, failover: bool = False) -> Steps[list[GateInfo]]:
+    """Look at the gate of every model that is served, or was called or waited for lately. Needs Redis.
+
+    `failover` adds that of the failover endpoint as the last one, where a model of it is set.
+    """
     door = asking.door
     known = [model for model in door.registry.models.values() if model.routable]
     names = [name for model in known for name in (model.id, f"{model.id}#{FLEX}")]
@@ -114,6 +118,8 @@ def limits(asking: Asking) -> Steps[list[GateInfo]]:
         for name in (model.id, f"{model.id}#{FLEX}")
         if name in used or name in by_gate or (name == model.id and availability.serves(model))
     ]
+    if failover and door.failover is not None:
+        shown.append((door.failover.model.id, ""))
     views: list[GateView] = yield Run([_look(door, name) for name, _ in shown])
     return [_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
 
@@ -250,6 +256,8 @@ def _served(door: Door, model: str, availability: Availability) -> str:
 
 def _figures(door: Door, model: str) -> tuple[int, ...]:
     known = door.registry.models.get(model)
+    if door.failover is not None and model == door.failover.model.id:
+        known = door.failover.model
     return configured(known.limits.get(door.settings.groq_plan) if known else None)
 
 

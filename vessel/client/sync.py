@@ -272,7 +272,7 @@ class GroqClient(Session):
 
     def limits(self) -> list[GateInfo]:
         """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
-        return self._run(gates.limits(self._core.asking))
+        return self._run(gates.limits(self._core.asking, failover=True))
 
     def maintenance(self) -> MaintenanceInfo:
         """Tell what is in maintenance, until when, and how many jobs are held."""

@@ -29,7 +29,7 @@ NEWEST_BATCHES, BATCHES_SHOWN, BATCHES_READ = 20, 50, 8
 OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 40, 5
 """Open batches of all tenants that are named, how many new ones are told apart, and every how many looks."""
 
-FAILURES, JOBS, JOBS_READ = 20, 12, 16
+FAILURES, JOBS, JOBS_READ = 20, 12, 10
 """Failures and jobs told, and how many records of either a look reads."""
 
 WINDOW_MS, LEAST_MS = 60_000, 3_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Run, Steps, run
@@ -115,7 +115,7 @@ def limits(asking: Asking) -> Steps[list[GateInfo]]:
         if name in used or name in by_gate or (name == model.id and availability.serves(model))
     ]
     views: list[GateView] = yield Run([_look(door, name) for name, _ in shown])
-    return [_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
+    return [gate_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
 
 
 def levels_of(door: Door, models: Iterable[str]) -> Steps[dict[str, Mapping[str, Level]]]:
@@ -133,19 +133,19 @@ def flows(door: Door, *, heads: bool = False) -> Steps[list[Flow]]:
     if not named:
         return []
     counts: list[int] = yield Run([_count(door, group, flow) for group, flow in named])
-    found = [_flow(group, flow, jobs) for (group, flow), jobs in zip(named, counts, strict=True)]
-    if not heads:
-        return found
+    told = (yield from first_jobs(door, named)) if heads else [(0, 0)] * len(named)
+    return [read_flow(*place, jobs, *head) for place, jobs, head in zip(named, counts, told, strict=True)]
+
+
+def first_jobs(door: Door, places: Sequence[tuple[str, str]]) -> Steps[list[tuple[int, int]]]:
+    """Tell of the first job of each of some flows, by group and name, when it was created and what it takes."""
     firsts: list[str] = yield Run(
-        [command("ZRANGE", door.keys.backlog(group, flow), 0, 0, parse=_first) for group, flow in named]
+        [command("ZRANGE", door.keys.backlog(*place), 0, 0, parse=_first) for place in places]
     )
     jobs: list[list[int]] = yield Run(
         [command("HMGET", door.keys.job(first), "created", "est", "out", parse=_numbers) for first in firsts]
     )
-    return [
-        replace(flow, oldest=created, tokens=prompt + output)
-        for flow, (created, prompt, output) in zip(found, jobs, strict=True)
-    ]
+    return [(created, prompt + output) for created, prompt, output in jobs]
 
 
 def tickets(door: Door, queues: Sequence[str]) -> list[Call[int]]:
@@ -262,11 +262,12 @@ def _look(door: Door, gate: str) -> Call[GateView]:
     return look(keys, " ".join(map(str, figures)))
 
 
-def _info(gate: str, tier: str, view: GateView, waiting: Sequence[Flow]) -> GateInfo:
+def gate_info(gate: str, tier: str, view: GateView, waiting: Sequence[Flow]) -> GateInfo:
+    """Put a gate together with the flows that wait at it; one whose first job was not read tells no tokens."""
     by_lane = [0, 0, 0]
     for flow in waiting:
         by_lane[flow.lane] += flow.jobs
-    first = min(waiting, key=lambda flow: flow.lane, default=None)
+    first = min(waiting, key=lambda flow: (flow.lane, not flow.tokens), default=None)
     oldest = min((flow.oldest for flow in waiting if flow.oldest), default=None)
     counts = (by_lane[0], by_lane[1], by_lane[2])
     return GateInfo(gate, tier, view, counts, oldest, first.tokens if first else 0)
@@ -280,10 +281,11 @@ def _count(door: Door, group: str, flow: str) -> Call[int]:
     return command("ZCARD", door.keys.backlog(group, flow), parse=int)
 
 
-def _flow(group: str, flow: str, jobs: int) -> Flow:
+def read_flow(group: str, name: str, jobs: int, oldest: int = 0, tokens: int = 0) -> Flow:
+    """Read a flow's place in the backlog out of its group's name and its own."""
     lane, _, model = group.partition("|")
-    queue, tenant = parts_of(flow)
-    return Flow(int(lane), model, queue, tenant, jobs)
+    queue, tenant = parts_of(name)
+    return Flow(int(lane), model, queue, tenant, jobs, oldest, tokens)
 
 
 def _parked_count(door: Door) -> Call[int]:

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
     from vessel.usage.log import Entry
 
 SECOND_MS, MINUTE_MS = 1000, 60_000
-ENTRIES_AT_ONCE, ENTRIES_BEHIND = 150, 800
-"""Entries that a look reads, and a look at nothing else in a ledger that is further ahead: half a millisecond of Redis'
-time."""
+ENTRIES_AT_ONCE, ENTRIES_BEHIND = 150, 500
+"""Entries that a look reads, and a look at nothing else in a ledger that is further ahead, half a second after it."""
 
 TRACE = 30
 """Minutes of a tier's throughput that are told."""

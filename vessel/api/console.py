@@ -41,8 +41,8 @@ SCHEMAS: dict[str, Any] = {
         "required": ["who", "clock"],
         "properties": {
             "who": _OBJECT, "clock": _OBJECT, "vessel": _OBJECT, "tiers": _OBJECT, "models": _LIST, "refused": _LIST,
-            "breaker": _MAYBE, "maintenance": _OBJECT, "traces": _OBJECT, "batches": _OBJECT, "failures": _LIST,
-            "jobs": _LIST, "budgets": _LIST, "spending": _OBJECT,
+            "refusals": _LIST, "breaker": _MAYBE, "maintenance": _OBJECT, "traces": _OBJECT, "batches": _OBJECT,
+            "failures": _LIST, "jobs": _LIST, "budgets": _LIST, "spending": _OBJECT,
         },
     },
     "JobLife": {

@@ -17,6 +17,7 @@ from vessel.client.gates import GateInfo, Held, MaintenanceInfo, by_tier, gate_i
 from vessel.client.steps import Run, Steps
 from vessel.control import clock, maintenance
 from vessel.dispatch.queues import queues_of, tiers_of
+from vessel.gate import refusals
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import configured
 from vessel.gate.view import look, untouched
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vessel.client.gates import Flow
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import GateView, Maintenance
     from vessel.registry import Availability
     from vessel.submit import Door
 
 SEARCH_EVERY = 10
-"""Looks between two searches for gates that came into use."""
+"""Looks between two searches for gates that came into use, and between two readings of what was refused."""
 
 GATES_AT_ONCE = 3
 """Gates beside the first that a look reads whole: those where something goes on, each in its turn, else another."""
@@ -105,6 +107,7 @@ class Overview:
         self._looks = 0
         self._parked: dict[str, _Parked] = {}
         self._views: dict[str, _Viewed] = {}
+        self._refusals: list[Refused] = []
         self._refusing: dict[tuple[str, str], int] = {}
         self._refused: deque[dict[str, Any]] = deque(maxlen=REFUSALS_KEPT)
 
@@ -112,7 +115,7 @@ class Overview:
         """Look once; `per_minute` tells the calls that each tier had answered in the last minute. Needs Redis."""
         found = yield from self._gather()
         if self._looks % SEARCH_EVERY == 0:
-            yield from self._search()
+            yield from self._search(found.now)
         self._looks += 1
         yield from self._backlog.look()
         yield from self._tell_parked(found)
@@ -131,11 +134,12 @@ class Overview:
         counts = dict(zip(self._queues, issued, strict=True))
         return _Gathered(now, availability, active, alive, parked, running, counts, rows)
 
-    def _search(self) -> Steps[None]:
-        """Find the gates that are in use: two keys for each model that may be called."""
+    def _search(self, now: int) -> Steps[None]:
+        """Find the gates that are in use: two keys for each model that may be called; and read what was refused."""
         names = [name for model in self._routable for name in (model.id, f"{model.id}#{FLEX}")]
         org = self.door.settings.org
-        there = yield Run([command("EXISTS", self.door.keys.gate(org, name), parse=bool) for name in names])
+        exist: list[Call[Any]] = [command("EXISTS", self.door.keys.gate(org, name), parse=bool) for name in names]
+        self._refusals, *there = yield Run([refusals.read(self.door.keys, now), *exist])
         self._used = {name for name, exists in zip(names, there, strict=True) if exists}
 
     def _tell_parked(self, found: _Gathered) -> Steps[None]:
@@ -216,6 +220,7 @@ class Overview:
                       "parked_told": len(self._parked)},
             "models": models,
             "refused": list(self._refused),
+            "refusals": [documents.refused(one) for one in self._refusals],
             "breaker": documents.breaker(provider) if provider else None,
             "maintenance": self._maintenance(found),
         }  # fmt: skip

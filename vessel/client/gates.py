@@ -11,6 +11,7 @@ from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
+from vessel.gate.refusals import read
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.gate.view import look
 from vessel.jobs.flows import flow_of, group_of, in_outage, parts_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from vessel.client.asking import Asking
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import GateView, Level, Maintenance
     from vessel.jobs.model import Job
     from vessel.registry import Availability, Registry
@@ -209,12 +211,18 @@ def explained(asking: Asking, job: Job) -> Steps[Waiting | None]:
     return explain(job, view, charge, place, [cap for cap in caps if cap is not None])
 
 
-def budgets(asking: Asking) -> Steps[list[Budget]]:
+def budgets(door: Door) -> Steps[list[Budget]]:
     """List the spend caps, that of everybody first."""
-    now, tenants = yield Run([clock(), capped(asking.door)])
-    raw = yield Run([budget(asking.door, tenant) for tenant in tenants])
+    now, tenants = yield Run([clock(), capped(door)])
+    raw = yield Run([budget(door, tenant) for tenant in tenants])
     found = (read_budget(tenant, part, now) for tenant, part in zip(tenants, raw, strict=True))
     return [caps for caps in found if caps is not None]
+
+
+def refusals(asking: Asking) -> Steps[list[Refused]]:
+    """Tell what was refused in the last 24 hours, those that were most in the hour under way first. Needs Redis."""
+    now: int = yield from run(clock())
+    return (yield from run(read(asking.door.keys, now)))
 
 
 def _ahead(found: Iterable[Flow], job: Job, rank: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -313,6 +314,19 @@ async def test_an_empty_list_of_models_is_not_believed(door: Door, runner: Async
     listing.listed = ()
     await asking.refresh_models()
     assert (await runner.run(door.availability())).listed == frozenset("a")
+
+
+async def test_a_usage_log_that_another_writer_has_is_not_called_level(sweeper: Sweeper) -> None:
+    """The lease alone does not say that anything was written: the time since it was level goes on."""
+    assert math.isnan(sweeper.usage_log_behind_s())
+    with sweeper.accountant.usage_log._locked() as file:
+        assert file is not None
+        await sweeper._write_usage()
+        since = sweeper._log_level_at
+        await sweeper._write_usage()
+        assert since == sweeper._log_level_at is not None
+    await sweeper._write_usage()
+    assert sweeper._log_level_at > since
 
 
 def leaky(world: World) -> Any:

@@ -9,11 +9,13 @@ from rich.text import Text
 
 from vessel.cli import times
 from vessel.cli.maintenance import described, held_line
+from vessel.gate.refusals import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from vessel.client import Budget, GateInfo, MaintenanceInfo
+    from vessel.gate.refusals import Kind, Refused
     from vessel.gate.view import Breaker, Level
 
 LANES = ("interactive", "normal", "batch")
@@ -21,6 +23,7 @@ FAILOVER = "the failover vessel"
 ORDER = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")
 NARROW, BAR, SHORT_BAR = 90, 24, 12
 LOW, MIDDLE = 0.15, 0.5
+MOST_REFUSED = 8
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -33,10 +36,11 @@ class Screen:
     gates: tuple[GateInfo, ...]
     info: MaintenanceInfo
     budgets: tuple[Budget, ...] = ()
+    refusals: tuple[Refused, ...] = ()
 
 
 def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
-    """Draw the gates in use first, each with its gauges; idle ones are a line each."""
+    """Draw the gates in use first, each with its gauges; idle ones are a line each, and then what was refused."""
     busy = [gate for gate in screen.gates if _in_use(gate)]
     idle = [gate for gate in screen.gates if not _in_use(gate)]
     lines = [*_head(screen)]
@@ -53,7 +57,7 @@ def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
         lines.append(Text())
         name_width = _widest(gate.gate for gate in idle)
         lines += [_idle(gate, name_width) for gate in idle]
-    return lines
+    return [*lines, *_refused(screen.refusals)]
 
 
 def in_order(limits: Mapping[str, Level]) -> list[Level]:
@@ -169,6 +173,25 @@ def _idle(gate: GateInfo, width: int) -> Text:
     caps = ", ".join(f"{level.capacity:,} {level.name.upper()}" for level in in_order(gate.view.limits))
     only = "" if gate.tier else f" ({FAILOVER})"
     return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}{only}", "dim")
+
+
+def _refused(refusals: Sequence[Refused]) -> Iterator[Text]:
+    if not refusals:
+        return
+    yield Text()
+    yield Text("Refused in the last 24 hours", "bold")
+    shown = refusals[:MOST_REFUSED]
+    models, whys = (_widest(texts) for texts in ((one.kind.model for one in shown), (_why(one.kind) for one in shown)))
+    for one in shown:
+        now = f", {one.this_hour:,} of them in this hour" if one.this_hour else ""
+        yield Text(f"  {one.kind.model:<{models}}  {_why(one.kind):<{whys}}  {one.day:,}{now}")
+    if len(refusals) > len(shown):
+        yield Text(f"  and of {len(refusals) - len(shown)} more kinds; --json tells all", "dim")
+
+
+def _why(kind: Kind) -> str:
+    why = kind.why.upper() if kind.why in ORDER else kind.why.replace("_", " ")
+    return f"{why}, before it was sent" if kind.by == GATE else f"{why}, by {kind.by.capitalize()}"
 
 
 def _lanes(counts: Sequence[int]) -> str:

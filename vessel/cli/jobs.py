@@ -126,6 +126,7 @@ def answer_of(job: Job) -> str | None:
 def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any] | None) -> None:
     where = ", failed over to openai" if job.served_vessel == "openai" else ""
     served = f"{job.served_model} ({job.served_tier}{where})" if job.served_model else f"{job.model} ({job.tier})"
+    most = "at most " if (job.usage or {}).get("unknown_calls") else ""
     facts = {
         "job": job.id,
         "state": f"{job.state}: {job.message or job.reason}" if job.reason else str(job.state),
@@ -135,8 +136,8 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any
         "created": times.stamp(job.created_at),
         "finished": times.stamp(job.finished_at),
         "retry of": job.retry_of,
-        "usage": f"{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
-        "cost": usd(job.cost_usd) if job.cost_usd is not None else None,
+        "usage": f"{most}{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
+        "cost": f"{most}{usd(job.cost_usd)}" if job.cost_usd is not None else None,
         "webhook": line(webhook) if webhook else None,
     }
     for name, value in facts.items():

@@ -10,6 +10,7 @@ from vessel.registry import vessel_of
 if TYPE_CHECKING:
     from vessel.client.following import JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import Breaker, Maintenance
     from vessel.jobs.model import Job
     from vessel.usage.budgets import Budget, Cap
@@ -93,6 +94,18 @@ def one_maintenance(one: Maintenance, info: MaintenanceInfo) -> dict[str, Any]:
         "remaining_s": max(0, one.until - info.now) / 1000 if one.until else None,
         "reason": one.reason or None,
         "held": info.held.total if one.tier is None else info.by_tier.get(one.tier, 0),
+    }
+
+
+def refused(found: Refused) -> dict[str, Any]:
+    """Describe how often calls of one kind were refused; the last hour with one of them by its beginning."""
+    return {
+        "model": found.kind.model,
+        "by": found.kind.by,
+        "why": found.kind.why,
+        "this_hour": found.this_hour,
+        "day": found.day,
+        "last_hour": moment(found.last),
     }
 
 

@@ -176,6 +176,7 @@ class Executor:
         await asyncio.gather(*self._background, return_exceptions=True)
         try:
             await self._leave()
+            await self.measured.keep_refusals(self.runner, self.keys)
         except VesselError:
             log.warning("worker.leave_unsaid", worker=self.worker)
         await self._disconnect()
@@ -281,6 +282,7 @@ class Executor:
         known = self.availability
         now, self.alive, seen, _ = await self.runner.run_all(calls)
         self.measured.beaten()
+        await self.measured.keep_refusals(self.runner, self.keys)
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000

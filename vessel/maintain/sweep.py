@@ -165,15 +165,17 @@ class Sweeper:
             self._log_level_at = None
             return
         now = time.monotonic()
-        await self.accountant.write()
-        self._log_level_at = now
+        if self._log_level_at is None:
+            self._log_level_at = now  # how far behind it is is not known, but one that cannot be written is told of
+        if await self.accountant.write():
+            self._log_level_at = now
         if self._due("accounts", ACCOUNTS_EVERY_S):
             await self.accountant.keep()
 
     def usage_log_behind_s(self) -> float:
-        """Return how long ago the usage log held the whole ledger; not a number where another process writes it.
+        """Return how long ago the usage log held the whole ledger, as far as this process knows.
 
-        Also for other threads than the loop's.
+        Not a number where another process has the lease. Also for other threads than the loop's.
         """
         known = self._log_level_at
         return math.nan if known is None else time.monotonic() - known

@@ -76,10 +76,12 @@ class UsageLog:
         self.path, self.ledger, self.rotation = path, ledger, rotation or Rotation()
         self.written = ""
         """The last entry that is safely in the file, as of the last look; nothing up to it is written again."""
+        self.level = False
+        """Whether the last look left the whole ledger in the file; not so where another writer has it."""
 
     async def follow(self, runner: AsyncRunner) -> bool:
         """Append what is new; an amended entry replaces its line. Returns whether there may be more at once."""
-        self.written = ""
+        self.written, self.level = "", False
         with self._locked() as file:
             if file is None:
                 return False
@@ -91,7 +93,8 @@ class UsageLog:
                 return True  # the log is another file now
             done = await _in_thread(self._append, file, last, found) if found else 0
             self.written = found[done - 1][0] if done else after
-        return done < len(found) or len(found) == PAGE
+        self.level = done == len(found) < PAGE
+        return not self.level
 
     def archives(self) -> list[Path]:
         """List the full files that are still beside the log, oldest first."""

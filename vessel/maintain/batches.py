@@ -19,6 +19,8 @@ from vessel.keyspace.script import command, word
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from vessel.keyspace.connect import AsyncRunner
     from vessel.registry import Availability
     from vessel.submit import Door
@@ -40,11 +42,14 @@ log = get_logger(__name__)
 class BatchKeeper:
     """Carries the batches of all tenants on; holds nothing between ticks."""
 
-    def __init__(self, door: Door, runner: AsyncRunner, worker: str = "") -> None:
-        """Take the shared handles."""
+    def __init__(
+        self, door: Door, runner: AsyncRunner, worker: str = "", ready: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        """Take the shared handles; `ready` is asked before batches are looked at, and says whether to."""
         self.door, self.runner = door, runner
         self.store, self.files = door.batches, door.files
         self.owner = f"{worker}/{secrets.token_hex(4)}"
+        self._ready = ready
 
     async def tick(self) -> int:
         """Carry every open batch a step on; returns how many lines got their job."""
@@ -71,6 +76,8 @@ class BatchKeeper:
 
     async def _open(self) -> list[Batch]:
         ids = await self.runner.run(self.store.open_batches())
+        if not ids or (self._ready is not None and not await self._ready()):
+            return []
         found = await self.runner.run_all([self.store.batch(batch_id) for batch_id in ids])
         for batch_id, batch in zip(ids, found, strict=True):
             if batch is None:

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
+from vessel.gate.tokens import counts_exactly
 from vessel.keyspace.script import Arg, Call, command, load, word
 from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
@@ -18,6 +19,7 @@ from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
 from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
+from vessel.registry import resolve
 from vessel.upstream.outcome import Failure
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ FEED_EVERY_S = 0.1
 SWEEPER_LEASE_S = 1.4
 USAGE_LOG_LEASE_S = 5.0
 """How long nobody else takes over from a process that does not come back."""
+
+LOADS_S = 10.0
+"""The same while a vocabulary is loaded, which stops a process for most of a second, longer on a busy machine."""
 
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
@@ -57,13 +62,21 @@ class Sweeper:
         self.reconciler = Reconciler(door, runner)
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
-        self.batches = BatchKeeper(door, runner, worker)
+        self.batches = BatchKeeper(door, runner, worker, self._stays)
         self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
         self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
-        self._doubted = False
+        self._doubted = self._loaded = False
         self._log_level_at: float | None = None
+
+    async def prepare(self) -> None:
+        """Where batches are open, load what counts their tokens, so that it need not come in the middle of work.
+
+        Raises RedisUnreachable or RedisRefused.
+        """
+        if await self.runner.run(self.door.batches.open_batches()):
+            await self._load()
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
@@ -118,6 +131,23 @@ class Sweeper:
         if self._sweeps():
             await self.batches.validate()
 
+    async def _stays(self) -> bool:
+        """Keep the role through the load: else the others would take it in turn, and stand still one after another."""
+        if self._loaded:
+            return True
+        if not await self._holds("sweeper", LOADS_S):
+            return False
+        await self._load()
+        return await self._holds("sweeper", SWEEPER_LEASE_S)
+
+    async def _load(self) -> None:
+        """Load the vocabularies of the tiers' models, where they are installed; the whole process stands still then."""
+        self._loaded = True
+        known = await self.runner.run(self.door.availability())
+        for tier in self.door.registry.tiers.values():
+            if (served := resolve(self.door.registry, tier.model, known)) is not None:
+                counts_exactly(served)
+
     async def _notify(self) -> None:
         if self._sweeps():
             await self.courier.tick()
@@ -149,6 +179,11 @@ class Sweeper:
     async def _holds(self, role: str, lease_s: float) -> bool:
         args: dict[str, Arg] = {"owner": self.worker, "lease_ms": int(lease_s * 1000)}
         return bool(await self.runner.run(load("role").call({"role": self.keys.role(role)}, args, int)))
+
+    async def leave(self) -> None:
+        """Give the roles back once `run` has ended, so that nobody waits for their leases. Raises Unreachable."""
+        for role in ("sweeper", "usage_log"):  # the others say how often something is done, not who does it
+            await self._holds(role, 0)
 
     def _due(self, what: str, every_s: float) -> bool:
         now = asyncio.get_running_loop().time()

@@ -69,6 +69,22 @@ async def test_jobs_get_tickets_as_far_as_the_gate_has_room(world: World, feeder
     assert not world.client.exists(world.keys.groups)
 
 
+async def test_tickets_in_a_busy_workers_hands_keep_no_other_slots(world: World, feeder: Feeder) -> None:
+    """Those in a queue count, and those on their way from it; those that a full worker has held for long do not."""
+    world.freeze(rpm=60, tpm=6_000)
+    world.client.hset(world.keys.slots, "w", 10)
+    waiting(world, 20)
+    assert await feeder.tick() == 5  # half of the slots
+    assert await feeder.tick() == 0
+    taken = [job_id for job_id, _ in world.tickets()]
+    tickets = world.keys.tickets(TIER)
+    world.client.zadd(tickets, dict.fromkeys(taken, world.now_ms() - 5_000))
+    assert await feeder.tick() == 0
+    world.client.delete(world.keys.queue(TIER))
+    world.client.zadd(tickets, {taken[0]: world.now_ms()})
+    assert await feeder.tick() == 4  # one may be on its way
+
+
 async def test_a_job_goes_through_the_backlog_to_its_end(world: World, feeder: Feeder) -> None:
     """Refused by the gate it waits there, and is fed when the level is back."""
     world.freeze(rpm=0, tpm=6_000)

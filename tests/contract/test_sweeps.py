@@ -322,10 +322,11 @@ async def test_a_usage_log_that_another_writer_has_is_not_called_level(sweeper: 
     with sweeper.accountant.usage_log._locked() as file:
         assert file is not None
         await sweeper._write_usage()
-        since = sweeper._log_level_at
+        since = sweeper._log_level_at or 0.0
         await sweeper._write_usage()
-        assert since == sweeper._log_level_at is not None
+        assert since == sweeper._log_level_at
     await sweeper._write_usage()
+    assert sweeper._log_level_at is not None
     assert sweeper._log_level_at > since
 
 

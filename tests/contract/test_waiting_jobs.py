@@ -273,6 +273,17 @@ def test_a_role_has_one_player(world: World) -> None:
     wait_until(lambda: ask("b", HOUR_MS) == "1")
 
 
+def test_a_role_is_given_back_by_its_player_only(world: World) -> None:
+    """With a lease of nothing it is free at once; nobody else can end it, and what nobody holds stays so."""
+
+    def ask(owner: str, lease_ms: int) -> int:
+        args: dict[str, Arg] = {"owner": owner, "lease_ms": lease_ms}
+        return world.run(load("role").call({"role": world.keys.role("r")}, args, int))
+
+    assert [ask("a", 0), ask("a", HOUR_MS), ask("b", 0), ask("b", HOUR_MS)] == [0, 1, 0, 0]
+    assert [ask("a", 0), ask("b", HOUR_MS)] == [0, 1]
+
+
 def test_a_worker_counts_while_it_is_heard(world: World) -> None:
     """Heartbeats count per tier; one that has been silent does not, and is forgotten in the end."""
     tiers = [world.keys.live(TIER), world.keys.live(OTHER_TIER)]

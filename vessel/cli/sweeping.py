@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 import socket
+from contextlib import suppress
 
 from vessel.cli.faults import INTERRUPTED
 from vessel.cli.output import complain, emit, note
 from vessel.cli.preflight import check_redis, key_source
-from vessel.errors import NoKey
+from vessel.errors import NoKey, Unreachable
 from vessel.execute.persist import Spool
 from vessel.keyspace.connect import AsyncRunner, connect_async
 from vessel.maintain import Sweeper
@@ -60,6 +61,8 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         for one in work:
             one.cancel()
         await asyncio.gather(*work, return_exceptions=True)
+        with suppress(Unreachable):
+            await sweeper.leave()
         if upstream is not None:
             await upstream.close()
         await runner.close()

@@ -19,7 +19,7 @@ from vessel.execute.persist import Spool, persist
 from vessel.execute.tracing import running
 from vessel.jobs.steps import Held
 from vessel.keyspace.connect import AsyncRunner, connect_async
-from vessel.keyspace.listen import listen
+from vessel.keyspace.listen import ended, listen
 from vessel.keyspace.release import release
 from vessel.keyspace.script import command, load, word
 from vessel.maintain import Sweeper
@@ -78,6 +78,7 @@ class Executor:
         self.sweeper: Sweeper | None = None
         self._blocked: dict[str, float] = {}
         self._background: list[asyncio.Task[None]] = []
+        self._listening: asyncio.Task[None] | None = None
         self.measured = Measured()
 
     @classmethod
@@ -104,8 +105,8 @@ class Executor:
             asyncio.ensure_future(executor._repeat(executor._renew, settings.lease / RENEW_PART)),
             asyncio.ensure_future(executor._repeat(executor.history.refresh, REFRESH_S)),
             asyncio.ensure_future(sweeper.run()),
-            asyncio.ensure_future(executor._listen()),
         ]
+        executor._listening = asyncio.ensure_future(executor._listen())
         return executor
 
     async def _await_restore(self) -> None:
@@ -174,9 +175,13 @@ class Executor:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self._listening is not None:
+            await ended(self._listening)
         try:
             await self._leave()
             await self.measured.keep_refusals(self.runner, self.keys)
+            if self.sweeper is not None:
+                await self.sweeper.leave()
         except VesselError:
             log.warning("worker.leave_unsaid", worker=self.worker)
         await self._disconnect()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 AGAIN_S = 1.0
 LISTEN_S = 20.0
+CANCEL_AGAIN_S = 0.2
 
 
 async def listen(url: str, channel: str) -> AsyncIterator[str]:
@@ -31,3 +32,15 @@ async def listen(url: str, channel: str) -> AsyncIterator[str]:
             await asyncio.sleep(AGAIN_S)
         finally:
             await client.aclose()
+
+
+async def ended(listening: asyncio.Task[None]) -> None:
+    """Cancel a task that listens, and wait for its end; what it raises is dropped.
+
+    Once is not enough: redis-py sends through `asyncio.wait_for`, which before Python 3.12 loses a cancellation that
+    comes as its bytes leave (https://github.com/python/cpython/issues/86296), and then the task would listen for ever.
+    """
+    while not listening.done():
+        listening.cancel()
+        await asyncio.wait({listening}, timeout=CANCEL_AGAIN_S)
+    await asyncio.gather(listening, return_exceptions=True)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vessel.gate.view import GateView
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import AsyncRunner
+    from vessel.keyspace.script import Call
     from vessel.registry import Availability, Limits
     from vessel.submit import Door
 
@@ -42,6 +43,9 @@ CATCH_UP_TOKENS = 100_000
 
 RESTS_MS = 10_000
 SLOTS_UNKNOWN = 100
+CLAIMED_WITHIN_MS = 1000
+"""How long a ticket is on its way from its queue to its claim at most, where the worker that took it is not full."""
+
 TICKETS_PART, BUSY_PART = 0.5, 0.9
 """Parts of all slots, for jobs with a ticket and for all: so that interactive work finds a free one."""
 
@@ -83,13 +87,14 @@ class Feeder:
         )
         if not groups:
             return 0
-        calls: list[Any] = [self.door.availability(), self.door.alive()]
-        availability, alive = await self.runner.run_all(calls)
+        clock = command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
+        calls: list[Any] = [self.door.availability(), self.door.alive(), clock]
+        availability, alive, now = await self.runner.run_all(calls)
         by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
             lane, _, model = group.partition("|")
             by_gate.setdefault(self._served(model, availability), []).append((int(lane), group))
-        places = await self._places(alive)
+        places = await self._places(alive, now)
         fed = 0
         self._ticks += 1
         first = self._ticks % len(by_gate)  # in turn, since the first ones get the places
@@ -97,13 +102,30 @@ class Feeder:
             fed += await self._guarded(served, by_gate[served], alive, places - fed)
         return fed
 
-    async def _places(self, alive: Mapping[str, int]) -> int:
+    async def _places(self, alive: Mapping[str, int], now: int) -> int:
         """Count the jobs that may be given a ticket before the workers' slots are as good as taken."""
         queues = queues_of([tier for tier, workers in alive.items() if workers])
-        counts = [command("ZCARD", name, parse=int) for name in (self.keys.leases, *map(self.keys.tickets, queues))]
-        slots, running, *issued = await self.runner.run_all([self.door.slots(), *counts])
+        calls = [call for queue in queues for call in self._issued(queue, now)]
+        slots, running, *counts = await self.runner.run_all(
+            [self.door.slots(), command("ZCARD", self.keys.leases, parse=int), *calls]
+        )
         slots = slots or SLOTS_UNKNOWN
-        return int(min(slots * TICKETS_PART - sum(issued), slots * BUSY_PART - running - sum(issued)))
+        # Beyond its slots a worker may hold tickets for as long as it is busy; where a queue is empty they are all in
+        # such hands, and keep no other worker's slots.
+        issued = sum(
+            every if listed else young
+            for listed, every, young in zip(counts[::3], counts[1::3], counts[2::3], strict=True)
+        )
+        return int(min(slots * TICKETS_PART - issued, slots * BUSY_PART - running - issued))
+
+    def _issued(self, queue: str, now: int) -> list[Call[int]]:
+        """Count a queue's messages, its unclaimed tickets, and those of them that may be on their way to a claim."""
+        tickets = self.keys.tickets(queue)
+        return [
+            command("LLEN", self.keys.queue(queue), parse=int),
+            command("ZCARD", tickets, parse=int),
+            command("ZCOUNT", tickets, now - CLAIMED_WITHIN_MS, "+inf", parse=int),
+        ]
 
     async def _guarded(
         self, served: str, lanes: list[tuple[int, str]], alive: Mapping[str, int], places: int

@@ -150,6 +150,11 @@ class Sweeper:
         args: dict[str, Arg] = {"owner": self.worker, "lease_ms": int(lease_s * 1000)}
         return bool(await self.runner.run(load("role").call({"role": self.keys.role(role)}, args, int)))
 
+    async def leave(self) -> None:
+        """Give the roles back once `run` has ended, so that nobody waits for their leases. Raises Unreachable."""
+        for role in ("sweeper", "usage_log"):  # the others say how often something is done, not who does it
+            await self._holds(role, 0)
+
     def _due(self, what: str, every_s: float) -> bool:
         now = asyncio.get_running_loop().time()
         if now < self._next.get(what, 0.0):

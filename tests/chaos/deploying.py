@@ -1,0 +1,145 @@
+"""A stack whose processes are of two versions, load that waits for them, and the throughput that the simulator saw."""
+
+from __future__ import annotations
+
+import bisect
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.stack import Stack, free_port
+from tests.chaos.working import Working
+from tests.waiting import wait_until
+from vessel.client import GroqClient
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vessel.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+LUA = "vessel/keyspace/lua"
+GIT = "/usr/bin/git"
+STEP_S = 0.25
+
+
+def git(*arguments: str) -> str:
+    """Ask this checkout's history. Raises CalledProcessError, FileNotFoundError."""
+    done = subprocess.run([GIT, "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def before_the_last_change_of_scripts() -> str | None:
+    """Name the last commit whose scripts are other ones; None where the history does not reach so far."""
+    try:
+        changed = git("log", "-1", "--format=%H", "--", LUA)
+        return git("rev-parse", "--verify", f"{changed}^")
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return None
+
+
+class Deploying(Stack):
+    """A stack whose next process is of the version in `root`."""
+
+    root = ROOT
+
+    def spawn(self, command: Sequence[str], name: str) -> subprocess.Popen[bytes]:
+        """Start a process of that version."""
+        path = os.pathsep.join((str(self.root), str(self.root / "vessel" / "alias")))
+        # 0, for none, came later than some last versions.
+        more = {"PYTHONPATH": path} | ({} if self.root == ROOT else {"VESSEL_METRICS_PORT": str(free_port())})
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                command, env=self.environment() | more, cwd=self.root, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+
+    def start_service(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start the scheduler or the API; `stop` ends it with the workers."""
+        process = self.spawn([sys.executable, "-m", "vessel.cli.main", *command], command[0])
+        self.workers.append(process)
+        return process
+
+    def replace_worker(self, old: subprocess.Popen[bytes], slots: int) -> subprocess.Popen[bytes]:
+        """Start a worker of this version, and drain an old one once the new one takes jobs."""
+        new = self.start_worker(slots=slots)
+        drain(old)
+        return new
+
+
+def drain(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end what it has begun, and wait for it."""
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+class Load(Working):
+    """Submits jobs for as long as the block lasts, so that some always wait, and at least so many of them."""
+
+    def __init__(self, settings: Settings, *, least: int, ahead: int, named: str = "Job") -> None:
+        """Take where to, how many at least, and how many are to wait."""
+        super().__init__()
+        self.settings, self.least, self.ahead, self.named = settings, least, ahead, named
+        self.ids: list[str] = []
+
+    def work(self) -> None:
+        """Submit."""
+        with GroqClient(settings=self.settings) as client:
+            while not self.over.is_set() or len(self.ids) < self.least:
+                wait_until(lambda: sum(tier.waiting or 0 for tier in client.tiers()) < self.ahead, 300)
+                first = len(self.ids)
+                made = client.submit_many(
+                    {"prompt": f"{self.named} {n}", "max_tokens": 20} for n in range(first, first + 20)
+                )
+                self.ids += [handle.id for handle in made]
+
+
+def all_calls(stack: Stack) -> list[dict[str, Any]]:
+    """Read the simulator's whole log."""
+    found: list[dict[str, Any]] = []
+    since = 0
+    while page := stack.ask(f"/_sim/calls?since={since}&limit=1000")["calls"]:
+        found += page
+        since = page[-1]["seq"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Answers a second, in windows that slide over the simulator's own log."""
+
+    ends: Sequence[float]
+    window_s: float
+
+    @classmethod
+    def of(cls, calls: Sequence[dict[str, Any]], window_s: float) -> Throughput:
+        """Take the answers out of a log."""
+        return cls(sorted(call["finished_at"] for call in calls if call["completed"]), window_s)
+
+    def rates(self, since: float, until: float) -> list[float]:
+        """Give the rate of each window that lies wholly in this span."""
+        found: list[float] = []
+        while since + self.window_s <= until:
+            first = bisect.bisect_left(self.ends, since)
+            last = bisect.bisect_left(self.ends, since + self.window_s)
+            found.append((last - first) / self.window_s)
+            since += STEP_S
+        return found
+
+    def least_part(self, before: tuple[float, float], during: tuple[float, float]) -> float:
+        """Say what part of the usual rate, the median before, the slowest window had meanwhile."""
+        return min(self.rates(*during)) / statistics.median(self.rates(*before))
+
+
+def answers(url: str) -> bool:
+    """Tell whether an API answers there."""
+    with suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:  # noqa: S310  loopback
+        return bool(answer.status == 200)
+    return False

@@ -152,8 +152,8 @@ def test_a_call_that_a_spend_cap_holds_says_so(
     (told,) = caplog.messages
     assert re.fullmatch(
         r"Job (job_\w+) waits until \d{4}-\d\d-\d\dT00:00:00\+00:00 at the earliest: the spend cap of the whole "
-        r"vessel for this day does not allow it; `vessel budget show` tells more\. It goes on when the cap is raised with `vessel "
-        r"budget set`; to give it up: `vessel cancel \1`\.", told,
+        r"vessel for this day does not allow it; `vessel budget show` tells more\. It goes on when the cap is raised "
+        r"with `vessel budget set`; to give it up: `vessel cancel \1`\.", told,
     )  # fmt: skip
 
 

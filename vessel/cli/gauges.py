@@ -183,7 +183,8 @@ def _refused(refusals: Sequence[Refused]) -> Iterator[Text]:
     shown = refusals[:MOST_REFUSED]
     models, whys = (_widest(texts) for texts in ((one.kind.model for one in shown), (_why(one.kind) for one in shown)))
     for one in shown:
-        now = f", {one.this_hour:,} of them in this hour" if one.this_hour else ""
+        part = "all" if one.this_hour == one.day else f"{one.this_hour:,} of them"
+        now = f", {part} in this hour" if one.this_hour else ""
         yield Text(f"  {one.kind.model:<{models}}  {_why(one.kind):<{whys}}  {one.day:,}{now}")
     if len(refusals) > len(shown):
         yield Text(f"  and of {len(refusals) - len(shown)} more kinds; --json tells all", "dim")

@@ -13,6 +13,7 @@ from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
 from vessel.jobs.steps import Answer, Issue
 from vessel.keyspace.lives import TTL_CLASSES, Life, family
+from vessel.keyspace.script import command, word
 from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
 from vessel.settings import load_settings
@@ -278,6 +279,67 @@ async def test_pruning_passes_over_old_jobs_that_are_kept(
     await sweeper.prune()
     for index in indices:
         assert sorted(world.client.zrange(index, 0, -1)) == sorted(i.encode() for i in kept)
+
+
+async def test_a_process_that_leaves_hands_its_roles_over(
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    """The next one need not wait for the lease; what another one holds stays its own."""
+    other = Sweeper(door, runner, worker="t", spool=Spool(tmp_path / "spool"), upstream=None)
+    await sweeper.tick()
+    await other.leave()
+    await other.tick()
+    role = command("GET", door.keys.role("sweeper"), parse=word)
+    assert await runner.run(role) == "s"
+    await sweeper.leave()
+    assert not await runner.run(role)
+    await other.tick()
+    assert await runner.run(role) == "t"
+
+
+async def test_a_load_of_a_vocabulary_costs_nobody_the_role(
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the first batch the role is held for longer than the load stops the process, and then as ever."""
+    left = command("PTTL", door.keys.role("sweeper"), parse=int)
+    loads: list[str] = []
+    monkeypatch.setattr(sweep, "counts_exactly", loads.append)
+    await sweeper.prepare()
+    await sweeper.tick()
+    await sweeper.batches.tick()
+    assert not loads, "nothing is to be counted yet"
+    await runner.run(command("ZADD", door.keys.open_batches, 1, "batch_gone", parse=int))
+    seen: list[int] = []
+    holds = sweeper._holds
+
+    async def watched(role: str, lease_s: float) -> bool:
+        seen.append(await runner.run(left))
+        return await holds(role, lease_s)
+
+    monkeypatch.setattr(sweeper, "_holds", watched)
+    await sweeper.batches.tick()
+    assert {"openai/gpt-oss-120b", "openai/gpt-oss-20b"} <= set(loads)
+    assert seen[0] <= sweep.SWEEPER_LEASE_S * 1000 < seen[1]
+    assert await runner.run(left) <= sweep.SWEEPER_LEASE_S * 1000
+    loads.clear()
+    await sweeper.batches.tick()
+    await sweeper.prepare()
+    assert not loads, "once is enough"
+
+
+async def test_who_has_lost_the_role_looks_at_no_batch(
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one sweeps by then: it loads nothing, until its turn among those who get ready for the role."""
+    loads: list[str] = []
+    monkeypatch.setattr(sweep, "counts_exactly", loads.append)
+    await runner.run(command("ZADD", door.keys.open_batches, 1, "batch_gone", parse=int))
+    await runner.run(command("SET", door.keys.role("sweeper"), "t", "PX", HOUR_MS, parse=word))
+    await sweeper.batches.tick()
+    await sweeper.batches.validate()
+    assert not loads
+    await sweeper.tick()
+    assert loads
 
 
 async def test_a_model_seen_gone_while_the_list_comes_counts_as_gone(

@@ -40,6 +40,8 @@ USAGE_LOG_LEASE_S = 5.0
 LOADS_S = 10.0
 """The same while a vocabulary is loaded, which stops a process for most of a second, longer on a busy machine."""
 
+READY_WITHIN_S = (5.0, 20.0)
+
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
@@ -110,6 +112,7 @@ class Sweeper:
         """Look at what is due once."""
         now = asyncio.get_running_loop().time()
         if not await self._holds("sweeper", SWEEPER_LEASE_S):
+            await self._get_ready()
             return
         self._sweeps_until = now + SWEEPER_LEASE_S
         due = await self.runner.run(self.store.due())
@@ -139,6 +142,11 @@ class Sweeper:
             return False
         await self._load()
         return await self._holds("sweeper", SWEEPER_LEASE_S)
+
+    async def _get_ready(self) -> None:
+        """Load before the role comes here, once batches are open; each process at a time of its own."""
+        if not self._loaded and self._due("ready", random.uniform(*READY_WITHIN_S)):  # noqa: S311  only spreads
+            await self.prepare()
 
     async def _load(self) -> None:
         """Load the vocabularies of the tiers' models, where they are installed; the whole process stands still then."""

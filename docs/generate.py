@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import SecretStr
 from typer.main import get_command
 
-from vessel.cli.main import HELP, app
+from vessel import __version__
+from vessel.cli.commands.examples import EXAMPLES
+from vessel.cli.faults import BAD_USE, DONE, FAILED, INTERRUPTED, MISSING
+from vessel.cli.main import NAME, app
+from vessel.cli.simulated import SIMULATOR_FILE
 from vessel.jobs.model import TRANSITIONS, Transition
 from vessel.observe.metrics import METRICS, Source
-from vessel.settings import Settings
+from vessel.settings import SERVER_FILE, Settings
 from vessel.settings.values import env_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from vessel.wire import JobState
 
@@ -26,8 +31,8 @@ DOCS = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`; edit the code it is made of. -->\n"
 
 
-def settings_page() -> str:
-    """Make the table of variables: each field's docstring and default."""
+def _described() -> dict[str, str]:
+    """Read the docstring of each setting, in their order."""
     (tree,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(tree, ast.ClassDef)
     described: dict[str, str] = {}
@@ -35,6 +40,12 @@ def settings_page() -> str:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             assert isinstance(text, ast.Expr), f"{field.target.id} has no docstring"
             described[field.target.id] = str(ast.literal_eval(text.value))
+    return described
+
+
+def settings_page() -> str:
+    """Make the table of variables: each field's docstring and default."""
+    described = _described()
     rows = [
         f"| `{env_name(name)}` | {described[name]} | {_default(name, info.default)} |"
         for name, info in Settings.model_fields.items()
@@ -92,17 +103,115 @@ def _labels(names: tuple[str, ...]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+# --- the reference of the command line, as a page and as a man page ---------------------------------------------------
+
+SYNOPSIS = "vessel COMMAND [OPTIONS] [ARGUMENTS]"
+STREAMS = (
+    "Answers and tables go to standard output, everything else to standard error. With `--json` every command writes "
+    "one JSON document, or one per line; an error is then a document on standard output as well: "
+    '`{"error": {"message", "type", "code", "param"}}`. Times for people are local and name their zone; in JSON they '
+    "are UTC. `-` in the place of a text or a file is standard input. Ctrl-C says what becomes of the work."
+)
+LEAD = "The same as a man page: `man vessel` where Vessel is installed, else `man vessel/cli/vessel.1`."
+COMMON = (
+    "Beside those below every command has `--help` (`-h`). `$job`, `$batch` and `$key` in the examples stand for ids."
+)
+EXITS = {
+    DONE: "done",
+    FAILED: "the job or the check failed, or a wait ended by its time",
+    BAD_USE: "bad use or settings; nothing was done",
+    MISSING: "something needed is unreachable or missing: Redis, a worker, a key, Groq",
+    INTERRUPTED: "interrupted by Ctrl-C",
+}
+FILES = {
+    SERVER_FILE: "where the Redis of a running `vessel up` is, so that other commands in the same folder find it",
+    SIMULATOR_FILE: "where its simulator is",
+    "redis/": "data of the embedded server",
+    "usage_log.jsonl": "a line for each call that was charged; `VESSEL_USAGE_LOG` puts it elsewhere",
+    "spool/": "answers that could not be written to Redis yet; kept until they are",
+    "flower/": "what Flower remembers",
+}
+ELSEWHERE = {
+    "TZ": "The zone of times for people, and of those that are read without a zone.",
+    "COLUMNS": "How wide tables are on a terminal.",
+    "NO_COLOR": "Set to anything: no colours.",
+}
+WORKFLOW = """vessel up --sim                                      # in another terminal; with a key leave out --sim
+job=$(vessel submit "Name three uses of copper.")
+vessel wait "$job" && vessel job "$job"
+vessel submit --file work.jsonl | vessel wait - --json
+"""
+
+
 def cli_page() -> str:
-    """Make the reference of the command line: every command with its arguments and options."""
+    """Make the reference of the command line, in the sections of a man page."""
     group: Any = get_command(app)
-    parts = [f"{NOTE}# The command line\n\n{HELP}\n"]
-    for name, command in _commands(group):
-        arguments = [p.metavar for p in command.params if p.param_type_name == "argument"]
-        parts.append(f"## vessel {name}\n\n`vessel {' '.join([name, '[OPTIONS]', *arguments])}`\n")
-        parts.append(inspect.cleandoc(command.help or "") + "\n")
-        rows = [f"| {_option(p)} | {_meaning(p)} |" for p in command.params if p.name != "help"]
-        parts.append("| option | meaning |\n|---|---|\n" + "\n".join(rows) + "\n")
+    commands = list(_commands(group))
+    parts = [
+        f"{NOTE}# vessel(1)\n\n{LEAD}\n",
+        f"## NAME\n\nvessel - {NAME}\n",
+        f"## SYNOPSIS\n\n```text\n{SYNOPSIS}\nvessel COMMAND --help\nvessel --version\n```\n",
+        f"## DESCRIPTION\n\n{STREAMS}\n",
+        _table("command", ((f"[{name}](#vessel-{name.replace(' ', '-')})", _first(c.help)) for name, c in commands)),
+        f"## OPTIONS\n\n{COMMON}\n",
+    ]
+    for name, command in commands:
+        parts += [f"### vessel {name}\n\n`{_usage(name, command)}`\n", inspect.cleandoc(command.help or "") + "\n"]
+        parts.append(_table("option", ((_option(p), _meaning(p)) for p in _params(command))))
+        parts.append("```sh\n" + "\n".join(EXAMPLES[name]) + "\n```\n")
+    parts += [
+        "## EXIT STATUS\n",
+        _table("code", ((str(code), text) for code, text in EXITS.items())),
+        "## ENVIRONMENT\n\nDefaults: [settings.md](settings.md).\n",
+        _table("variable", ((f"`{name}`", text) for name, text in _variables())),
+        "## FILES\n\nIn the data directory, `./var` or `VESSEL_DATA_DIR`:\n",
+        _table("file", ((f"`{name}`", text) for name, text in FILES.items())),
+        f"## EXAMPLES\n\n<!-- not run: its first command stays in the foreground -->\n```sh\n{WORKFLOW}```\n",
+        "## SEE ALSO\n\n" + "".join(f"- [{title}]({page})\n" for page, title in _guides()),
+    ]
     return "\n".join(parts)
+
+
+def man_page() -> str:
+    """Make the same in roff."""
+    group: Any = get_command(app)
+    parts = [f'.\\" {NOTE[5:-5]}\n.TH VESSEL 1 "" "vessel {__version__}"']
+    parts += [".SH NAME", _roff(f"vessel - {NAME}"), ".SH SYNOPSIS", f".B {_roff(SYNOPSIS)}"]
+    parts += [".SH DESCRIPTION", _roff(STREAMS), ".SH COMMANDS"]
+    for name, command in _commands(group):
+        parts += [
+            f'.SS "{_roff(_usage(name, command))}"',
+            _roff(" ".join(inspect.cleandoc(command.help or "").split())),
+        ]
+        parts += [line for p in _params(command) for line in (".TP", _roff(_option(p)), _roff(_meaning(p)))]
+        parts += [".PP", ".EX", *(_roff(example) for example in EXAMPLES[name]), ".EE"]
+    for head, rows in (
+        ("EXIT STATUS", {str(code): text for code, text in EXITS.items()}),
+        ("ENVIRONMENT", dict(_variables())),
+        ("FILES", {f"var/{name}": text for name, text in FILES.items()}),
+    ):
+        parts += [f".SH {head}", *(line for name, text in rows.items() for line in (".TP", _roff(name), _roff(text)))]
+    parts += [".SH EXAMPLES", ".EX", *(_roff(line) for line in WORKFLOW.splitlines()), ".EE"]
+    parts += [".SH SEE ALSO", _roff("celery(1), redis-server(1); the guides in docs/ of the source.")]
+    return "\n".join(parts) + "\n"
+
+
+def _roff(text: str) -> str:
+    """Escape what means something to roff, and set what is code in bold."""
+    text = text.replace("\\|", "|").replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+    text = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", text)
+    return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
+def _guides() -> Iterator[tuple[str, str]]:
+    for page in sorted(DOCS.glob("*.md")):
+        if page.name != "cli.md":
+            yield page.name, next(line[2:] for line in page.read_text("utf-8").splitlines() if line.startswith("# "))
+
+
+def _variables() -> Iterator[tuple[str, str]]:
+    yield from ((env_name(name), text) for name, text in _described().items())
+    yield from ELSEWHERE.items()
 
 
 def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -112,6 +221,24 @@ def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _commands(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command
+
+
+def _usage(name: str, command: Any) -> str:
+    arguments = [p.metavar for p in command.params if p.param_type_name == "argument"]
+    return " ".join(["vessel", name, "[OPTIONS]", *arguments])
+
+
+def _params(command: Any) -> Iterator[Any]:
+    return (param for param in command.params if param.name != "help")
+
+
+def _first(text: str | None) -> str:
+    """Give the first sentence of a help text, without its full stop."""
+    return inspect.cleandoc(text or "").replace("\n", " ").split(". ")[0].removesuffix(".")
+
+
+def _table(head: str, rows: Iterable[tuple[str, str]]) -> str:
+    return f"| {head} | meaning |\n|---|---|\n" + "\n".join(f"| {name} | {text} |" for name, text in rows) + "\n"
 
 
 def _option(param: Any) -> str:
@@ -124,7 +251,7 @@ def _option(param: Any) -> str:
 
 
 def _meaning(param: Any) -> str:
-    default = "" if param.default in {None, False} else f" Default: `{param.default}`."
+    default = "" if param.default in {None, False, ""} else f" Default: `{param.default}`."
     return _cell(param.help or "") + default
 
 
@@ -140,6 +267,7 @@ def main() -> None:
         "state.md": state_page(),
         "cli.md": cli_page(),
         "metrics.md": metrics_page(),
+        "../vessel/cli/vessel.1": man_page(),
     }
     for name, text in pages.items():
         page = DOCS / name

@@ -98,7 +98,7 @@ mkdir -p "$PREFIX/ops.new"
 cp -R "$here/." "$PREFIX/ops.new/"
 rm -rf "$PREFIX/ops"
 mv "$PREFIX/ops.new" "$PREFIX/ops"
-ln -sfn "$PREFIX/venv/bin/vessel" /usr/local/bin/vessel-service
+ln -sfn "$PREFIX/ops/vessel_service.sh" /usr/local/bin/vessel-service
 
 # --- settings: only where there are none
 put() {
@@ -154,6 +154,8 @@ END
 fi
 if [ -n "$key_file" ]; then
     (umask 077 && cat "$key_file" >"$ETC/credentials/groq_api_key")
+elif [ ! -e "$ETC/credentials/groq_api_key" ]; then
+    (umask 077 && : >"$ETC/credentials/groq_api_key")
 fi
 
 # --- services
@@ -174,7 +176,7 @@ fi
 for group in "$ETC"/workers/*.env; do
     enabled="$enabled vessel-worker@$(basename "$group" .env).service"
 done
-# shellcheck disable=SC2086  one word for each unit
+# shellcheck disable=SC2086  # one word for each unit
 systemctl --quiet enable $enabled
 if [ "$start" = yes ]; then
     systemctl daemon-reload
@@ -198,8 +200,14 @@ if [ -n "$previous" ] && [ "$previous" != "$release" ] && systemctl --quiet is-a
         say "restarting $unit; it ends what it has begun"
         systemctl restart "$unit"
     done
-    systemctl restart vessel-check.service || true
+    verb=restart
 else
+    # A check that has ended well stands as it is when the target is started; one that has not is run by that.
+    verb=start
+    ! systemctl --quiet is-active vessel-check.service || verb=restart
     systemctl start vessel.target
 fi
-say "started. systemctl status 'vessel-*'; journalctl -u 'vessel-*' -f"
+say "started; vessel-check looks whether it is ready"
+systemctl "$verb" vessel-check.service 2>/dev/null || true
+say "$(systemctl show -p StatusText --value vessel-check.service)"
+say "look again: $PREFIX/ops/verify_boot.sh. Others: systemctl status 'vessel-*'; journalctl -u 'vessel-*' -f"

@@ -69,7 +69,7 @@ for user in api worker flower operator metrics replica sentinel; do
     case $user in metrics | replica | sentinel) file=redis_password_$user ;; *) file=redis_url_$user ;; esac
     secret=$(kept "$user" "$folder/$file") || secret=$(password)
     hash=$(printf %s "$secret" | sha256sum | cut -d' ' -f1)
-    upper=$(printf %s "$user" | tr a-z A-Z)
+    upper=$(printf %s "$user" | tr '[:lower:]' '[:upper:]')
     sed -i "s/^user $user on #$upper /user $user on #$hash /" "$new/users.acl"
     case $file in
     redis_password_*) printf '%s\n' "$secret" >"$new/$file" ;;

@@ -35,6 +35,8 @@ if [ "$1" = --all ]; then
     for folder in /run/credentials/vessel-*.service; do
         [ ! -d "$folder" ] || refresh "$(basename "$folder")"
     done
+    # What the last check says of the key is of the old one.
+    ! systemctl --quiet is-active vessel.target || systemctl --no-block restart vessel-check.service
 else
     refresh "$1"
 fi

@@ -12,20 +12,20 @@ esac
 [ "$(id -u)" = 0 ] || { echo "uninstall: needs root. Nothing was changed. Run: sudo $0" >&2; exit 3; }
 
 units=$(cd /etc/systemd/system && ls -d vessel.target vessel-*.service vessel-*.path 2>/dev/null || true)
-groups=$(ls /etc/vessel/workers 2>/dev/null | sed -n 's/\(.*\)\.env$/vessel-worker@\1.service/p')
+groups=$(find /etc/vessel/workers -name '*.env' 2>/dev/null | sed 's|.*/\(.*\)\.env$|vessel-worker@\1.service|')
 if [ -d /run/systemd/system ]; then
     # Workers first: they end their calls while the rest is still there.
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086  # one word for each unit
     [ -z "$groups" ] || systemctl stop $groups || true
     systemctl stop vessel.target 2>/dev/null || true
     for unit in $units; do case $unit in *@*) ;; *) systemctl stop "$unit" 2>/dev/null || true ;; esac; done
 fi
-# shellcheck disable=SC2086
+# shellcheck disable=SC2046,SC2086  # one word for each unit
 [ -z "$groups$units" ] || systemctl --quiet disable $groups $(printf '%s\n' $units | grep -v @) 2>/dev/null || true
 for unit in $units; do rm -f "/etc/systemd/system/$unit"; done
 rm -rf /etc/systemd/system/vessel-.service.d /etc/systemd/system/vessel.target.wants /opt/vessel
 rm -f /etc/systemd/system/groq-mcp.service
-[ "$(readlink /usr/local/bin/vessel-service)" != /opt/vessel/venv/bin/vessel ] || rm -f /usr/local/bin/vessel-service
+case $(readlink /usr/local/bin/vessel-service) in /opt/vessel/*) rm -f /usr/local/bin/vessel-service ;; esac
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload
     systemctl reset-failed 'vessel*' 2>/dev/null || true

@@ -17,7 +17,7 @@ from vessel.batches.store import BatchStore
 from vessel.dispatch.queues import queue_for
 from vessel.dispatch.ticket import render, template
 from vessel.errors import CostCapTooSmall, IdempotencyConflict, InvalidRequest, NoRedis
-from vessel.gate.tokens import counts_exactly, estimate_tokens, max_prompt_tokens
+from vessel.gate.tokens import counts_alike, estimate_tokens, max_prompt_tokens
 from vessel.jobs.record import NewJob, new_job_id
 from vessel.jobs.steps import Answer, Issue
 from vessel.jobs.store import JobStore
@@ -64,7 +64,11 @@ def redis_url(settings: Settings) -> str:
     """Return the Redis to use; raise NoRedis where none is set and no `vessel up` of this data directory runs."""
     url = resolve_redis_url(settings)
     if url is None:
-        raise NoRedis
+        raise NoRedis(
+            f"No Redis is known: VESSEL_REDIS_URL is unset, and no `vessel up` runs in {settings.data_dir.absolute()}. "
+            "Start `vessel up`; if it runs, go to its folder or set VESSEL_DATA_DIR as it is there; or set "
+            "VESSEL_REDIS_URL (redis://host:6379/0)."
+        )
     return url
 
 
@@ -150,7 +154,7 @@ class Door:
         estimate = estimate_tokens(messages, submission.request.model, submission.request.tools)
         found = route(submission, self.registry, availability, estimated_tokens=estimate, failover=self.failover)
         served = found.hops[0].model
-        if served != submission.request.model and counts_exactly(served):
+        if not counts_alike(served, submission.request.model):
             estimate = estimate_tokens(messages, served, submission.request.tools)
         return submission, found, estimate
 
@@ -240,8 +244,8 @@ class Door:
                 return
         tools = f" with {' and '.join(found.builtin_tools)}" if found.builtin_tools else ""
         raise CostCapTooSmall(
-            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap} for this prompt{tools}, so "
-            "nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
+            f"Even the cheapest model of the chain could cost more than max_cost_usd={cap:f} for this prompt{tools}, "
+            "so nothing was sent. Raise the cap, shorten the prompt or lower max_completion_tokens.",
             param="vessel.max_cost_usd",
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from http.client import HTTPResponse
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -100,3 +101,25 @@ def test_what_is_no_http_or_comes_too_slowly_is_refused_and_the_connection_close
     assert head.startswith(b"HTTP/1.1 %d " % status), got[:200]
     assert b"connection: close" in head.lower()
     assert body.startswith(b'{"error"')
+
+
+@pytest.mark.parametrize("rest", [b"{}", b""])
+def test_a_connection_stays_or_its_end_is_announced(served: Served, rest: bytes) -> None:
+    """An answer that did not wait for the body: what comes of it is dropped, else a client's next request is lost."""
+    parts = urlsplit(served.url)
+    with socket.create_connection((str(parts.hostname), parts.port or 0), 40) as sock:
+        sock.sendall(b"POST /v1/nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+        sock.sendall(rest)
+        first = answered(sock)
+        assert (first.status, first.getheader("connection") != "close") == (404, bool(rest))
+        if rest:
+            sock.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answered(sock).status == 200
+
+
+def answered(sock: socket.socket) -> HTTPResponse:
+    """Read one answer."""
+    answer = HTTPResponse(sock)
+    answer.begin()
+    answer.read()
+    return answer

@@ -89,7 +89,7 @@ def test_a_job_and_a_batch_are_told_when_they_have_ended(
     listed = cli("webhooks", "list", "--json").documents
     assert {one["id"] for one in listed} >= ids
     assert cli("job", made["id"], "--json").document["webhook"]["state"] == "delivered"
-    assert f"delivered after 1 tries; {receiver.url}" in cli("job", made["id"]).out
+    assert f"delivered after 1 try; {receiver.url}" in cli("job", made["id"]).out
     assert "?t=1" not in cli("webhooks", "list").out
 
 
@@ -110,7 +110,7 @@ def test_the_client_and_the_command_line_take_a_webhook(
     assert (line["batch_id"], line["custom_id"]) == (ids[-1], "a")
 
     def told() -> bool:
-        return "delivered after 1 tries" in cli("batch", "status", ids[-1]).out
+        return "delivered after 1 try" in cli("batch", "status", ids[-1]).out
 
     wait_until(told)
 

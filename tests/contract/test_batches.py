@@ -198,7 +198,7 @@ async def test_a_cancel_ends_what_does_not_run_and_keeps_what_has_ended(batches:
 
 async def test_a_batch_that_is_over_expires_and_keeps_what_has_ended(batches: Batches) -> None:
     """When the window is over, lines without a job expire at once and the others with their own deadline."""
-    batch_id = batches.create(batches.upload([line(n) for n in range(1, 801)]), window_s=1)
+    batch_id = batches.create(batches.upload([line(n) for n in range(1, 801)]))
     await batches.keeper.validate()
     await batches.keeper.tick()
     batches.finish(batches.start(batch_id, "0:0"))

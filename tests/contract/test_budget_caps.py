@@ -155,6 +155,19 @@ def test_a_warning_comes_at_80_percent_once(world: World) -> None:
     assert [e.event for e in events(world)] == ["warned", "full", "warned"]
 
 
+def test_a_cap_is_not_said_to_hold_what_a_maintenance_holds(world: World) -> None:
+    """What holds a job first is told; the cap counts a job, and tells that it is used up, once it is the cap's turn."""
+    cap_of(world, day=Decimal("0.0000001"))
+    assert world.start(world.running(), 1, dear(79)).word == "started"
+    world.client.hset(world.keys.maintenance, "all", "0 1 pause")
+    answer = world.start(world.running(), 1, dear(30))
+    assert (answer.word, answer.limit) == ("held", "maintenance")
+    assert (world.client.hget(world.keys.budget("t"), "held"), events(world)) == (None, [])
+    world.client.delete(world.keys.maintenance)
+    assert world.start(world.running(), 1, dear(30)).limit == "budget"
+    assert (world.client.hget(world.keys.budget("t"), "held"), [e.event for e in events(world)]) == (b"1", ["full"])
+
+
 @pytest.mark.parametrize(
     "text", ["1e-999999999", "0", "-1", "NaN", "sNaN", "Infinity", "1e-10", "1000001", "1e999999999"]
 )

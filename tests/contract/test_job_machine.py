@@ -75,9 +75,10 @@ def play(client: redis.Redis, *, examples: int, steps: int, seek: bool = False) 
     )
 
 
-def test_random_work_keeps_every_promise(redis_client: redis.Redis) -> None:
+@pytest.mark.parametrize("examples", [40, pytest.param(400, marks=pytest.mark.system)])
+def test_random_work_keeps_every_promise(redis_client: redis.Redis, examples: int) -> None:
     """Whatever workers, sweeps and lost messages do, the model and the invariants hold."""
-    play(redis_client, examples=100, steps=50)
+    play(redis_client, examples=examples, steps=50)
 
 
 @pytest.mark.redis("valkey")

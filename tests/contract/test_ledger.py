@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import pytest
 
@@ -183,3 +184,44 @@ def test_the_calls_worst_case_counts_until_it_is_known(world: World) -> None:
     assert world.job(held.job.id).spent_nano_usd == json.loads(ROW)["worst_nano_usd"]
     world.requeue(held, success(1)[0])
     assert world.job(held.job.id).spent_nano_usd == json.loads(ENDING_ROW)["cost_nano_usd"]
+
+
+def booked(number: int, label: str, prompt: int, cost: str, **more: object) -> Ending:
+    """Build the ending of a call that was charged so much."""
+    tokens = {"input": prompt, "output": 10, "cached": 1}
+    row = json.dumps({"tokens": tokens, "cost_usd": "@", **more}, separators=(",", ":"))
+    return Ending(number, label, ENDING_ROW, row.replace('"@"', cost))
+
+
+def test_a_job_without_an_answer_tells_what_its_calls_took(world: World) -> None:
+    """Charged all the same: two failures, one at an estimated price, and a guess; an open job tells nothing yet."""
+    held = world.started()
+    world.requeue(held, booked(1, "failed", 100, "0.000000000001"))
+    again = world.run_next(held, 2)
+    world.requeue(again, booked(2, "failed", 20, "0.1", estimated=True))
+    assert (world.job(held.job.id).usage, world.job(held.job.id).cost_usd) == (None, None)
+    last = world.run_next(held, 3)
+    world.finish(last, (booked(3, UNKNOWN, 3, "0.25"), Final(JobState.CANCELLED)))
+    usage = {"prompt_tokens": 123, "completion_tokens": 30, "total_tokens": 153, "cached_tokens": 3,
+             "cost_estimated": True, "unknown_calls": 1}  # fmt: skip
+    for job in (world.job(held.job.id), world.run(world.store.peek(held.job.id))):
+        assert job is not None
+        assert (job.usage, job.cost_usd) == (usage, Decimal("0.350000000001"))
+
+
+def test_a_job_tells_its_answer_and_no_guess_that_was_amended(world: World) -> None:
+    """What a rescued job's first call may have cost goes when it answers after all, be it for the job or too late."""
+    held = world.started(lapsed=True)
+    world.client.hset(world.keys.job(held.job.id), "u:1", booked(1, UNKNOWN, 9, "0.5").ledger_row)
+    world.rescue(held.job)
+    world.run(world.store.cancel(world.job(held.job.id)))
+    assert world.job(held.job.id).cost_usd == Decimal("0.5")
+    world.finish(held, (booked(1, JobState.SUCCEEDED, 9, "0.125"), success()[1]))
+    found = world.job(held.job.id)
+    assert (found.state, found.cost_usd, found.usage) == (
+        JobState.CANCELLED, Decimal("0.125"),
+        {"prompt_tokens": 9, "completion_tokens": 10, "total_tokens": 19, "cached_tokens": 1},
+    )  # fmt: skip
+    won = world.started()
+    world.finish(won, (booked(1, JobState.SUCCEEDED, 9, "0.125"), success()[1]))
+    assert not world.client.hexists(world.keys.job(won.job.id), "charged")

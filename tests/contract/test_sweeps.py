@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from tests.contract.world import DAY_MS, HOUR_MS, OTHER_TIER, TIER, World, charg
 from tests.waiting import wait_until, wait_until_async
 from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
+from vessel.gate.tokens import SHORT
 from vessel.jobs.steps import Answer, Issue
 from vessel.keyspace.lives import TTL_CLASSES, Life, family
 from vessel.keyspace.script import command, word
@@ -298,48 +300,34 @@ async def test_a_process_that_leaves_hands_its_roles_over(
 
 
 async def test_a_load_of_a_vocabulary_costs_nobody_the_role(
-    door: Door, runner: AsyncRunner, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the first batch the role is held for longer than the load stops the process, and then as ever."""
+    """It is held for longer than the load stops the process, and then as ever; who has lost it loads nothing."""
     left = command("PTTL", door.keys.role("sweeper"), parse=int)
+    other = Sweeper(door, runner, worker="t", spool=Spool(tmp_path / "spool"), upstream=None)
     loads: list[str] = []
-    monkeypatch.setattr(sweep, "counts_exactly", loads.append)
-    await sweeper.prepare()
-    await sweeper.tick()
-    await sweeper.batches.tick()
-    assert not loads, "nothing is to be counted yet"
-    await runner.run(command("ZADD", door.keys.open_batches, 1, "batch_gone", parse=int))
-    seen: list[int] = []
+    monkeypatch.setattr(sweep, "count", lambda _, model: loads.append(model))
+    held: list[int] = []
     holds = sweeper._holds
 
     async def watched(role: str, lease_s: float) -> bool:
-        seen.append(await runner.run(left))
+        held.append(await runner.run(left))
         return await holds(role, lease_s)
 
     monkeypatch.setattr(sweeper, "_holds", watched)
-    await sweeper.batches.tick()
+    await sweeper.tick()
+    assert await sweeper.batches._counts([b"short"])
+    assert not loads
+    long = [b"x" * SHORT]
+    assert not await other.batches._counts(long)
+    assert not loads
+    assert await sweeper.batches._counts(long)
     assert {"openai/gpt-oss-120b", "openai/gpt-oss-20b"} <= set(loads)
-    assert seen[0] <= sweep.SWEEPER_LEASE_S * 1000 < seen[1]
+    assert held[-2] <= sweep.SWEEPER_LEASE_S * 1000 < held[-1]
     assert await runner.run(left) <= sweep.SWEEPER_LEASE_S * 1000
     loads.clear()
-    await sweeper.batches.tick()
-    await sweeper.prepare()
+    assert await sweeper.batches._counts(long)
     assert not loads, "once is enough"
-
-
-async def test_who_has_lost_the_role_looks_at_no_batch(
-    door: Door, runner: AsyncRunner, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another one sweeps by then: it loads nothing, until its turn among those who get ready for the role."""
-    loads: list[str] = []
-    monkeypatch.setattr(sweep, "counts_exactly", loads.append)
-    await runner.run(command("ZADD", door.keys.open_batches, 1, "batch_gone", parse=int))
-    await runner.run(command("SET", door.keys.role("sweeper"), "t", "PX", HOUR_MS, parse=word))
-    await sweeper.batches.tick()
-    await sweeper.batches.validate()
-    assert not loads
-    await sweeper.tick()
-    assert loads
 
 
 async def test_a_model_seen_gone_while_the_list_comes_counts_as_gone(
@@ -375,6 +363,20 @@ async def test_an_empty_list_of_models_is_not_believed(door: Door, runner: Async
     listing.listed = ()
     await asking.refresh_models()
     assert (await runner.run(door.availability())).listed == frozenset("a")
+
+
+async def test_a_usage_log_that_another_writer_has_is_not_called_level(sweeper: Sweeper) -> None:
+    """The lease alone does not say that anything was written: the time since it was level goes on."""
+    assert math.isnan(sweeper.usage_log_behind_s())
+    with sweeper.accountant.usage_log._locked() as file:
+        assert file is not None
+        await sweeper._write_usage()
+        since = sweeper._log_level_at or 0.0
+        await sweeper._write_usage()
+        assert since == sweeper._log_level_at
+    await sweeper._write_usage()
+    assert sweeper._log_level_at is not None
+    assert sweeper._log_level_at > since
 
 
 def leaky(world: World) -> Any:

@@ -48,8 +48,9 @@ def job_in(world: World, state: JobState, *, backlog: bool = False) -> Job:
 
 
 def without_attempts(record: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Leave the attempts out: a call's ending is recorded in every state."""
-    return {k: v for k, v in record.items() if k != b"n" and k.partition(b":")[0] not in {b"a", b"at", b"o", b"l"}}
+    """Leave the attempts and their sum out: a call's ending is recorded in every state."""
+    sums = {b"n", b"charged"}
+    return {k: v for k, v in record.items() if k not in sums and k.partition(b":")[0] not in {b"a", b"at", b"o", b"l"}}
 
 
 def forged(world: World, job: Job) -> Held:

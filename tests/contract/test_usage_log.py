@@ -116,6 +116,8 @@ async def test_two_writers_never_double_a_line(world: World, runner: AsyncRunner
     with usage._locked() as file:
         assert file is not None
         assert not await other.follow(runner)
+        assert not other.level
     await other.follow(runner)
+    assert other.level
 
     assert attempts(usage) == [1]

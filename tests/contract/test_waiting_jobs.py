@@ -277,8 +277,8 @@ def test_a_role_is_given_back_by_its_player_only(world: World) -> None:
     """With a lease of nothing it is free at once; nobody else can end it, and what nobody holds stays so."""
 
     def ask(owner: str, lease_ms: int) -> int:
-        keys, args = {"role": world.keys.role("r")}, {"owner": owner, "lease_ms": lease_ms}
-        return world.run(load("role").call(keys, dict[str, Arg](args), int))
+        args: dict[str, Arg] = {"owner": owner, "lease_ms": lease_ms}
+        return world.run(load("role").call({"role": world.keys.role("r")}, args, int))
 
     assert [ask("a", 0), ask("a", HOUR_MS), ask("b", 0), ask("b", HOUR_MS)] == [0, 1, 0, 0]
     assert [ask("a", 0), ask("b", HOUR_MS)] == [0, 1]

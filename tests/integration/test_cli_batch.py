@@ -70,6 +70,7 @@ def test_a_batch_is_submitted_shown_listed_and_cancelled(
     shown = vessel("status", batch["id"])
     assert "in_progress" in shown.out
     assert "40 left of 40" in shown.out
+    assert f"input    {batch['input_file_id']}\ncreated" in shown.out
     assert json.loads(vessel("list", "--json").out)["id"] == batch["id"]
     assert vessel("cancel", batch["id"]).out.startswith("cancelled: 0 results stay")
     assert vessel("cancel", batch["id"]).code == 1
@@ -79,6 +80,10 @@ def test_a_batch_is_submitted_shown_listed_and_cancelled(
     rows = [json.loads(row) for row in out.read_text("utf-8").splitlines()]
     assert [row["custom_id"] for row in rows] == [f"r{n}" for n in range(40)]
     assert vessel("results", batch["id"]).out == ""
+    ended = json.loads(vessel("status", batch["id"], "--json").out)
+    shown = vessel("status", batch["id"])
+    assert f"errors   {ended['error_file_id']}\n" in shown.out
+    assert (ended["output_file_id"], "output  " in shown.out) == (None, False)
 
 
 def test_an_estimate_tells_cost_and_time_and_sends_nothing(vessel: Callable[..., Ran], file: Path) -> None:

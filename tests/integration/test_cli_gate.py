@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.running_up import VESSEL, Ran, environment
-from vessel.cli import main
+from vessel.cli import main, waiting
 from vessel.client import GroqClient
 from vessel.control import clock
 from vessel.settings import load_settings
@@ -196,6 +196,34 @@ def test_limits_show_headroom_and_who_waits(vessel: Line, client: GroqClient, re
     text = vessel("limits").out
     assert "used up, again in" in text
     assert "1 job (1 batch) for TPD" in text
+
+
+def test_limits_name_the_failover_vessel_where_it_is_armed(vessel: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own limit, after Groq's; it carries no tier."""
+    assert "failover" not in vessel("limits").out
+    for name, value in {"OPENAI_API_KEY": "sk-none", "VESSEL_FAILOVER_MODEL": "gpt-4o-mini"}.items():
+        monkeypatch.setenv(name, value)
+    last = vessel("limits", "--json").document["models"][-1]
+    assert (last["model"], last["vessel"], last["tier"]) == ("openai:gpt-4o-mini", "openai", None)
+    assert [(level["name"], level["capacity"]) for level in last["limits"]] == [("rpm", 60)]
+    (line,) = [line for line in vessel("limits").out.splitlines() if line.startswith("openai:gpt-4o-mini")]
+    assert line.endswith("full: 60 RPM (the failover vessel)")
+
+
+def test_who_waits_is_told_once_what_holds_the_jobs(
+    vessel: Line, client: GroqClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error, so that the answers can be piped; a wait that ends by its time names the one job."""
+    monkeypatch.setattr(waiting, "FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr(waiting, "LOOK_S", 0.05)
+    ids = [client.submit("hi", tier="power", priority="batch").id for _ in range(2)]
+    held = vessel("wait", *ids, "--timeout", "0.4")
+    assert (held.code, held.out) == (1, "")
+    assert held.err.count("2 of 2 jobs wait: no worker serves tier power; `vessel worker` starts one.") == 1
+    assert "2 of 2 jobs did not end within 0.4 s; they go on." in held.err
+    alone = vessel("wait", ids[0], "--timeout", "0.2")
+    assert f"Job {ids[0]} waits: no worker serves tier power" in alone.err
+    assert f"Job {ids[0]} did not end within 0.2 s; it goes on." in alone.err
 
 
 def test_limits_are_watched_until_interrupted(vessel: Line) -> None:

@@ -61,9 +61,11 @@ def test_up_serves_every_tier_once_it_says_ready(tmp_path: Path) -> None:
         assert up.events[-1] == {"event": "stopped", "killed": 0}
 
 
-def test_up_starts_a_crashed_worker_again(tmp_path: Path) -> None:
-    """A worker that is killed is told of, started again, and serves its tiers as before."""
+def test_up_starts_a_crashed_worker_and_a_dead_redis_again(tmp_path: Path) -> None:
+    """What was killed is told of and started again, and what had been accepted is served as if nothing were."""
     with Up(tmp_path / "d", "--group", "power") as up:
+        job_id = up.vessel("submit", "Still there?", "--tier", "power").out.strip()
+        assert up.vessel("wait", job_id).code == 0
         (worker,) = _workers(up.data_dir)
         os.kill(worker, signal.SIGKILL)
         told = up.await_event("restarting")
@@ -71,25 +73,11 @@ def test_up_starts_a_crashed_worker_again(tmp_path: Path) -> None:
         assert told["code"] == -signal.SIGKILL
         wait_until(lambda: set(_workers(up.data_dir)) - {worker})
         wait_until(lambda: up.vessel("query", "Again?", "--tier", "power").code == 0, 60)
-
-
-def test_up_starts_a_dead_redis_again(tmp_path: Path) -> None:
-    """Its own server is killed: that is told, and what had been accepted is served as if nothing were."""
-    with Up(tmp_path / "d", "--group", "power") as up:
-        job_id = up.vessel("submit", "Still there?", "--tier", "power").out.strip()
-        assert up.vessel("wait", job_id).code == 0
         server = json.loads((up.data_dir / "server.json").read_bytes())["pid"]
         os.kill(server, signal.SIGKILL)
         wait_until(lambda: sum(event["event"] == "redis" for event in up.events) == 2, 30)
         wait_until(lambda: up.vessel("query", "Again?", "--tier", "power").code == 0, 60)
         assert up.vessel("job", job_id).code == 0
-
-
-def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
-    """SIGINT drains like SIGTERM and is told from it by the exit code."""
-    with Up(tmp_path / "d", "--group", "ultra_fast") as up:
-        assert up.end(signal.SIGINT) == 130
-        wait_until(lambda: not processes_of(up.data_dir))
 
 
 def test_a_killed_up_takes_everything_with_it(tmp_path: Path) -> None:
@@ -108,13 +96,15 @@ def test_up_stopped_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     wait_until(lambda: not processes_of(up.data_dir))
 
 
-def test_a_second_up_is_refused(tmp_path: Path) -> None:
-    """Two cannot own one data directory: the second exits 3, says why, and the first goes on."""
+def test_a_second_up_is_refused_and_ctrl_c_ends_the_first(tmp_path: Path) -> None:
+    """Two cannot own one data directory: the second exits 3 and says why. SIGINT drains; the exit code tells it."""
     with Up(tmp_path / "d", "--group", "ultra_fast") as up:
         refused = up.vessel("up", "--sim")
         assert refused.code == 3
         assert "already has a running server" in refused.err
         assert up.vessel("query", "Still there?").code == 0
+        assert up.end(signal.SIGINT) == 130
+        wait_until(lambda: not processes_of(up.data_dir))
 
 
 def test_up_needs_a_key_or_the_simulator(tmp_path: Path) -> None:

@@ -165,18 +165,20 @@ def test_several_clients_live_side_by_side(settings: Settings, worker: FakeWorke
 
 
 def test_an_interrupt_cancels_the_job_it_waits_for(settings: Settings, worker: FakeWorker) -> None:
-    """Ctrl-C on `query` leaves no job running behind the user's back."""
+    """Ctrl-C on `query` leaves no job running behind the user's back, and its traceback says what became of it."""
     worker.hold()
     program = "import groq_vessel; groq_vessel.query('hi')"
     with (
         GroqClient(settings=settings) as client,
         subprocess.Popen(
-            (sys.executable, "-c", program), env=environment(settings), stderr=subprocess.DEVNULL
+            (sys.executable, "-c", program), env=environment(settings), stderr=subprocess.PIPE, text=True
         ) as asking,
     ):
         wait_until(lambda: worker.started)
         asking.send_signal(signal.SIGINT)
-        assert asking.wait(20) == -signal.SIGINT
+        _, told = asking.communicate(timeout=20)
+        assert asking.returncode == -signal.SIGINT
+        assert f"Job {worker.started[0]} was cancelled" in told
         wait_until(lambda: client.state(worker.started[0]) is JobState.CANCELLED)
 
 

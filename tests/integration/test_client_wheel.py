@@ -59,10 +59,12 @@ def test_the_wheel_holds_every_file_and_nothing_else(wheel: Path) -> None:
     """Scripts, registry, demo, pages and type markers are in it; `groq_vessel` is at its top, the tests are not."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (manual,) = {name for name in names if ".data/" in name}
         told = {
             name.rpartition("/")[2]: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name
         }
-    assert names == _shipped()
+    assert names - {manual} == _shipped()
+    assert manual.endswith(".data/data/share/man/man1/vessel.1")
     assert {"vessel/keyspace/lua/create.lua", "vessel/registry/models.toml", "vessel/cli/demo/batch.jsonl"} <= names
     assert {"vessel/py.typed", "groq_vessel/py.typed", "groq_vessel/__init__.py"} <= names
     assert "vessel = vessel.cli.main:main" in told["entry_points.txt"]

@@ -1,20 +1,28 @@
-"""README and docs cannot lie: blocks run beside `vessel up --sim`; those marked otherwise name commands that exist."""
+"""README and docs cannot lie: blocks run beside `vessel up --sim`; those marked otherwise name commands that exist.
+
+A guide is run from its top to its end in one shell, as its reader would; where it shows an output right behind a block,
+that is what the block gave.
+"""
 
 from __future__ import annotations
 
+import doctest
+import json
 import re
 import shlex
-import subprocess
-import sys
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from typer.main import get_command
 
+from tests.integration.forking import Forks
 from tests.integration.running_up import Up, listens
 from tests.waiting import wait_until
+from vessel.cli.commands.examples import EXAMPLES
 from vessel.cli.main import app
 from vessel.dispatch.queues import queues_of
 from vessel.registry import load_registry
@@ -28,6 +36,18 @@ BLOCK = re.compile(
 )
 CHECKS = 8
 PAGES = ("README.md", "docs/agentic.md", "docs/observe.md", "docs/usage.md")
+GUIDES = (
+    "docs/batch.md",
+    "docs/budgets.md",
+    "docs/failover.md",
+    "docs/faq.md",
+    "docs/interactive.md",
+    "docs/maintenance.md",
+)
+END_OF_BLOCK = "\x1e"
+FIGURES = re.compile(r"(?:job|batch|file)[_-][0-9a-f]{32}|\d[\d,.:]*")
+CURL = shutil.which("curl")
+SHAPES = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +58,33 @@ class Block:
     text: str
     why_not: str | None
     page: str = "README.md"
+    start: int = 0
+    end: int = 0
+
+    @property
+    def runs(self) -> bool:
+        """Tell whether it is code that is run."""
+        return self.kind in {"sh", "python"} and not self.why_not
+
+    @property
+    def shell(self) -> str:
+        """Give it as a part of a shell script that marks its end."""
+        text = self.text if self.kind == "sh" else f"python {shlex.quote(self.text)}\n"
+        return f"{text}printf '{END_OF_BLOCK}'\n"
 
     @property
     def commands(self) -> list[list[str]]:
         """Its commands as words."""
-        return [shlex.split(line, comments=True) for line in self.text.splitlines() if line.strip()]
+        lines = self.text.replace("\\\n", " ").splitlines()
+        return [shlex.split(line, comments=True) for line in lines if line.strip()]
 
 
-BLOCKS = [
-    Block(found["kind"], found["text"], found["why"], page)
-    for page in PAGES
-    for found in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8"))
-]
+def _blocks(page: str) -> Iterator[Block]:
+    for found in BLOCK.finditer((ROOT / page).read_text(encoding="utf-8")):
+        yield Block(found["kind"], found["text"], found["why"], page, found.start(), found.end())
+
+
+BLOCKS = [block for page in PAGES for block in _blocks(page)]
 
 
 def _named(block: Block) -> str:
@@ -64,19 +99,55 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         yield running
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind in {"sh", "python"} and not b.why_not], ids=_named)
-def test_a_block_runs(up: Up, tmp_path: Path, block: Block) -> None:
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Give the process that commands and programs are forked from."""
+    with Forks(tmp_path_factory.mktemp("forks")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("block", [b for b in BLOCKS if b.runs], ids=_named)
+def test_a_block_runs(up: Up, forks: Forks, tmp_path: Path, block: Block) -> None:
     """It ends well and says something."""
-    env = up.env | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
-    command = ["bash", "-euo", "pipefail", "-c"] if block.kind == "sh" else [sys.executable, "-c"]
-    done = subprocess.run(
-        [*command, block.text], env=env, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False
-    )
+    done = forks.run(block.kind, block.text, up.env, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("block", [b for b in BLOCKS if b.kind == "sh" and b.why_not], ids=_named)
+@pytest.mark.parametrize("page", GUIDES)
+def test_a_guide_does_what_it_says(up: Up, forks: Forks, tmp_path: Path, page: str) -> None:
+    """Its blocks end well, one after the other, and give what it shows, but for figures and ids."""
+    blocks = list(_blocks(page))
+    run = [block for block in blocks if block.runs and (CURL or "curl " not in block.text)]
+    assert run
+    wait_until(lambda: nobody_waits(up), 30)
+    script = "exec 2>&1\n" + "".join(block.shell for block in run)
+    script = script.replace("127.0.0.1:8080", f"127.0.0.1:{up.env['VESSEL_API_PORT']}")
+    done = forks.run("sh", script, up.env | {"TZ": "UTC"}, tmp_path)
+    given = done.stdout.split(END_OF_BLOCK)
+    assert done.returncode == 0, f"{run[len(given) - 1].text}\n{given[-1]}"
+    shown = {block.start - len("\n\n"): block.text for block in blocks if block.kind == "text" and not block.why_not}
+    for block, got in zip(run, given, strict=False):
+        want = shown.pop(block.end, None)
+        if want is not None:
+            assert doctest.OutputChecker().check_output(_shape(want), _shape(got), SHAPES), f"{block.text}\n{got}"
+    assert not (shown and CURL), "an output is shown that no block gave"
+
+
+def nobody_waits(up: Up) -> bool:
+    """Tell whether the jobs of other blocks have left their queues."""
+    answer = httpx.get(f"http://127.0.0.1:{up.env['VESSEL_API_PORT']}/v1/maintenance")
+    return bool(answer.json()["held"]["total"] == 0)
+
+
+def _shape(text: str) -> str:
+    """Leave out what differs from run to run."""
+    return "\n".join(line.rstrip() for line in FIGURES.sub("0", text).splitlines() if line.strip()) + "\n"
+
+
+@pytest.mark.parametrize(
+    "block", [b for page in (*PAGES, *GUIDES) for b in _blocks(page) if b.kind == "sh" and b.why_not], ids=_named
+)
 def test_a_block_that_is_not_run_names_what_exists(block: Block) -> None:
     """Its make targets, commands, options, tiers and queues are real."""
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
@@ -92,12 +163,71 @@ def test_a_block_that_is_not_run_names_what_exists(block: Block) -> None:
                     assert named is None or set(named.split(",")) <= set(tiers)
             case ["celery", "-A", "workers.app", "worker", "-Q", queues, *_]:
                 assert set(queues.split(",")) <= set(queues_of(tiers))
-            case ["export", *_] | ["pip", "install", *_]:
+            case ["export", *_] | ["pip", "install", *_] | ["curl", *_]:
                 pass
             case ["promtool", _, _, file]:
                 assert (ROOT / file).exists()
             case _:
                 pytest.fail(f"the README shows a command that no test knows: {words[0]}")
+
+
+STAYS = {
+    "demo",
+    "up",
+    "worker",
+    "scheduler",
+    "api",
+    "mcp",
+    "flower",
+    "simulate",
+    "limits --watch",
+    "restore",
+    "models --refresh",
+}
+"""Examples that do not end, start a vessel of their own, need an empty one, or a key."""
+
+ENDS_WITH = {"cancel": 1, "batch cancel": 1, "webhooks retry": 1}
+"""What there is nothing to do for says so."""
+
+
+def test_every_command_has_examples_that_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With options that exist, in the help of the command, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vessel.vbk").touch()
+    group: Any = get_command(app)
+    commands = {
+        name if one is command else f"{name} {verb}": one
+        for name, command in group.commands.items()
+        for verb, one in getattr(command, "commands", {"": command}).items()
+    }
+    assert set(EXAMPLES) == set(commands)
+    for name, examples in EXAMPLES.items():
+        for example in examples:
+            assert example in commands[name].epilog
+            words = shlex.split(example.partition(" | ")[0].partition(" < ")[0].partition(" > ")[0])
+            assert words[: 1 + len(name.split())] == ["vessel", *name.split()]
+            commands[name].make_context(name, words[1 + len(name.split()) :])
+
+
+def test_the_examples_of_the_manual_run(up: Up, forks: Forks, tmp_path: Path) -> None:
+    """All that end; one after the other, with ids that are there."""
+    request = {"model": "balanced", "messages": [{"role": "user", "content": "hi"}]}
+    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": request}
+    for name, text in {"work.jsonl": json.dumps(request), "batch.jsonl": json.dumps(line), "prompt.txt": "hi"}.items():
+        (tmp_path / name).write_text(f"{text}\n", "utf-8")
+    script = "job=$(vessel submit hi); batch=$(vessel batch submit batch.jsonl)\n"
+    script += 'vessel wait "$job"; vessel batch watch "$batch"\n'
+    for name, examples in EXAMPLES.items():
+        if name == "keys revoke":
+            script += "key=$(vessel keys list --json | grep -o '[0-9a-f]\\{16\\}')\n"
+        for example in examples:
+            if not any(example.startswith(f"vessel {stays}") for stays in STAYS):
+                script += f"{example} || [ $? = {ENDS_WITH.get(name, 0)} ]\nprintf '{END_OF_BLOCK}'\n"
+    done = forks.run("sh", f"{script}vessel budget clear\n", up.env, tmp_path)
+    assert done.returncode == 0, f"{script.split(END_OF_BLOCK)[done.stdout.count(END_OF_BLOCK)]}{done.stderr}"
+    (workflow,) = [block for block in _blocks("docs/cli.md") if block.kind == "sh" and block.why_not]
+    done = forks.run("sh", workflow.text.partition("\n")[2], up.env, tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_demo_in_the_readme_is_a_good_one() -> None:
@@ -107,8 +237,23 @@ def test_the_demo_in_the_readme_is_a_good_one() -> None:
     assert f"{CHECKS} of {CHECKS} checks hold" in shown
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
-    """Relative links name files that are there."""
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", ["README.md", "docs/README.md", "docs/cli.md", *GUIDES])
+def test_every_link_leads_somewhere(page: str) -> None:
+    """Relative links name files that are there, and headings in them."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for link in links:
+        path, _, heading = link.partition("#")
+        named = (ROOT / page).parent / path if path else ROOT / page
+        assert named.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", named.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+def test_every_page_of_the_docs_is_in_their_index() -> None:
+    """So that a reader finds it."""
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == {name for name in pages if f"]({name})" in index}

@@ -91,7 +91,7 @@ def test_every_tier_is_served_in_both_worlds(tmp_path: Path, world: str) -> None
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("count", [600, pytest.param(5000, marks=pytest.mark.system)])
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.system)])
 def test_jobs_over_two_workers_are_each_answered_once(tmp_path: Path, count: int) -> None:
     """Jobs over all tiers: a right result and a usage line each, and the simulator's own totals."""
     with unlimited(tmp_path, 20) as running:

@@ -136,6 +136,9 @@ def test_a_worker_killed_after_the_first_token_breaks_the_stream(tmp_path: Path)
             list(stream)
         assert (failed.value.reason, len(failed.value.attempts)) == ("stream_broken", 1)
         assert ledger_of(stack, stream.job_id) == [("unknown", True)]
+        broken = client.job(stream.job_id)
+        assert broken.usage is not None
+        assert (broken.usage["unknown_calls"], (broken.cost_usd or 0) > 0) == (1, True)
         stats = stack.ask("/_sim/stats")
         assert stats["calls"] + stats["in_flight"] == 1
 

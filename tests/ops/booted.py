@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 PACKAGES = "systemd,systemd-sysv,dbus,redis-server,python3,python3-venv,ca-certificates,procps,iproute2"
 PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter")
 BOOT_S = 120.0
+WORKERS = ("fast", "power", "compound")
+FIRST, SECOND = "gsk_sim_first_key_0001", "gsk_sim_second_key_002"
+"""Keys that the simulator takes; the first is installed."""
+KEY_FILE = "/etc/vessel/credentials/groq_api_key"
+LATENCY_MS = 400
 SIMULATOR = """[Service]
 ExecStart=/opt/vessel/venv/bin/vessel simulate --latency-ms {latency} {keys}
 [Install]
@@ -36,12 +41,12 @@ def missing() -> str:
     return f"needs {', '.join(gone)}: apt-get install debootstrap systemd-container util-linux" if gone else ""
 
 
-def rootfs(folder: Path) -> Path:
+def debootstrap(folder: Path) -> Path:
     """Make a fresh tree: a copy of TEST_ROOTFS, or one that debootstrap makes from this machine's mirror."""
     tree = folder / "tree"
     given = os.environ.get("TEST_ROOTFS", "")
     if given:
-        subprocess.run(["cp", "-a", given, tree], check=True)
+        copy(Path(given), tree)
     else:
         command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(), str(tree), *_mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -50,6 +55,11 @@ def rootfs(folder: Path) -> Path:
             (tree / file.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, tree / file.relative_to("/"))
     return tree
+
+
+def copy(tree: Path, to: Path) -> None:
+    """Copy a tree with its owners, rights and links."""
+    subprocess.run(["cp", "-a", tree, to], check=True)
 
 
 def _suite() -> str:
@@ -82,15 +92,16 @@ def package_folders() -> list[Path]:
 class Booted:
     """The tree, installed into by ops/install.sh and booted with the simulator in place of Groq."""
 
-    def __init__(self, folder: Path, *, keys: tuple[str, ...], latency_ms: int) -> None:
-        """Make the tree and install; `keys` are taken by the simulator, the first is installed."""
-        self.folder, self.tree = folder, rootfs(folder)
+    def __init__(self, debian: Path, folder: Path) -> None:
+        """Copy the tree and install into it."""
+        self.folder, self.tree = folder, folder / "machine"
+        copy(debian, self.tree)
         self.process: subprocess.Popen[bytes] | None = None
-        (self.tree / "srv" / "key").write_text(keys[0])
+        (self.tree / "srv" / "key").write_text(FIRST)
         self.installed = self.install("--key-file", "/srv/key", "--no-start")
         units = self.tree / "etc/systemd/system"
-        taken = " ".join(f"--key {key}" for key in keys)
-        (units / "sim.service").write_text(SIMULATOR.format(latency=latency_ms, keys=taken))
+        taken = f"--key {FIRST} --key {SECOND}"
+        (units / "sim.service").write_text(SIMULATOR.format(latency=LATENCY_MS, keys=taken))
         (units / "multi-user.target.wants").mkdir(exist_ok=True)
         (units / "multi-user.target.wants" / "sim.service").symlink_to("../sim.service")
         with (self.tree / "etc/vessel/vessel.env").open("a") as settings:
@@ -127,26 +138,39 @@ class Booted:
                 self.process.wait()
         shutil.rmtree(self.tree, ignore_errors=True)
 
-    def run(self, *command: str, check: bool = True) -> str:
-        """Run a command inside and give what it wrote."""
+    def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command inside and give how it ended and what it wrote."""
         leader = self._leader()
-        if leader is None:
-            assert not check
-            return ""
-        done = subprocess.run(
+        assert leader is not None, "it has not booted"
+        return subprocess.run(
             ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-r", "--", *command],
             capture_output=True, text=True, check=False, timeout=300,
         )  # fmt: skip
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run a command inside and give what it wrote."""
+        if not check and self._leader() is None:
+            return ""
+        done = self.attempt(*command)
         assert done.returncode == 0 or not check, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
+    def sh(self, script: str) -> str:
+        """Run a line of shell inside and give what it wrote."""
+        return self.run("sh", "-c", script)
+
     def vessel(self, *arguments: str) -> Any:
         """Run a command of the command line with the operator's rights and read its JSON."""
-        script = (
-            "set -a; . /etc/vessel/vessel.env; VESSEL_REDIS_URL=file:///etc/vessel/credentials/redis_url_operator; "
-            'exec vessel-service "$@" --json'
-        )
-        return [json.loads(line) for line in self.run("sh", "-c", script, "sh", *arguments).splitlines()]
+        return [json.loads(line) for line in self.run("vessel-service", *arguments, "--json").splitlines()]
+
+    def submit(self, number: int, tier: str = "power") -> list[str]:
+        """Submit jobs and give their ids."""
+        self.sh(f"for n in $(seq {number}); do echo '{{\"prompt\": \"say '$n'\"}}'; done > /root/jobs.jsonl")
+        return [one["id"] for one in self.vessel("submit", "--file", "/root/jobs.jsonl", "--tier", tier)]
+
+    def ended(self, jobs: list[str], seconds: float = 120) -> list[dict[str, Any]]:
+        """Wait for jobs and give how they ended."""
+        return [dict(one) for one in self.vessel("wait", *jobs, "--timeout", f"{seconds:g}")]
 
     def show(self, unit: str, field: str) -> str:
         """Read one property of a unit."""
@@ -156,11 +180,20 @@ class Booted:
         """Send the main process of a unit a signal."""
         self.run("systemctl", "kill", "--kill-who=main", f"--signal={number.name}", unit)
 
+    def simulator(self, path: str, body: object = None, *, method: str = "GET") -> Any:
+        """Ask the simulator's own side, or with a key what Groq would be asked."""
+        program = (
+            "import sys, urllib.request as u; url, method, body, key = sys.argv[1:]; "
+            "headers = {'content-type': 'application/json', 'authorization': 'Bearer ' + key}; "
+            "print(u.urlopen(u.Request(url, body.encode() or None, headers, method=method)).read().decode())"
+        )
+        sent = "" if body is None else json.dumps(body)
+        said = self.run("python3", "-c", program, f"http://127.0.0.1:8090{path}", method, sent, FIRST)
+        return json.loads(said)
+
     def stats(self) -> Any:
         """Read the simulator's count."""
-        url = "http://127.0.0.1:8090/_sim/stats"
-        program = f"import urllib.request as u; print(u.urlopen('{url}').read().decode())"
-        return json.loads(self.run("python3", "-c", program))
+        return self.simulator("/_sim/stats")
 
     def _leader(self) -> int | None:
         if self.process is None:
@@ -170,4 +203,7 @@ class Booted:
         return int(children[0]) if children else None
 
     def _nspawn(self) -> list[str]:
-        return ["systemd-nspawn", "-q", "--register=no", "--keep-unit", "-D", str(self.tree), f"--bind-ro={ROOT}:/src"]
+        # Control groups of version 2 and bpf, as on a real machine, so that systemd can filter addresses.
+        real = ("env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+        options = ("--register=no", "--keep-unit", "--system-call-filter=bpf", f"--bind-ro={ROOT}:/src")
+        return [*real, "systemd-nspawn", "-q", *options, "-D", str(self.tree)]

@@ -59,11 +59,11 @@ class Composed:
 
     def __enter__(self) -> Self:
         """Start Redis and the simulator, then all others at once; `await_health` says when they are well."""
-        self._spawn("redis", redis_command(self.services["redis"]["command"], self), dict(os.environ))
+        self.spawn("redis", redis_command(self.services["redis"]["command"], self), dict(os.environ))
         wait_until(self._pings, READY_S)
         for name, service in self.services.items():
             if is_ours(service):
-                self._spawn(name, self._local(service["command"]), self.environment(name))
+                self.spawn(name, self._local(service["command"]), self.environment(name))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,7 +146,8 @@ class Composed:
         port = str(self.ports["simulator"])
         return [sys.executable, "-m", "vessel.cli.main", *(port if a == "8090" else a for a in command[1:])]
 
-    def _spawn(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def spawn(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
+        """Start a process, its output in a log; it ends with the others."""
         with (self.folder / f"{name}.log").open("wb") as log:
             self.running[name] = subprocess.Popen(
                 command, env=env, cwd=self.folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL

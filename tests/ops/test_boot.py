@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ops.booted import Booted, missing
+from tests.ops.booted import FIRST, KEY_FILE, SECOND, WORKERS, Booted, missing
 from tests.waiting import wait_until
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing()), reason=missing() or "can boot")]
-WORKERS = ("fast", "power", "compound")
-FIRST, SECOND = "gsk_sim_first_key_0001", "gsk_sim_second_key_002"
-LATENCY_MS = 400
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
-    """Install and boot once."""
-    with Booted(tmp_path_factory.mktemp("boot"), keys=(FIRST, SECOND), latency_ms=LATENCY_MS) as booted:
-        wait_until(lambda: booted.show("vessel-worker@power", "ActiveState") == "active", 90)
-        yield booted
-
-
-def _submit(machine: Booted, number: int, tier: str = "power") -> list[str]:
-    machine.run("sh", "-c", f"for n in $(seq {number}); do echo '{{\"prompt\": \"say '$n'\"}}'; done > /tmp/jobs.jsonl")
-    return [one["id"] for one in machine.vessel("submit", "--file", "/tmp/jobs.jsonl", "--tier", tier)]  # noqa: S108  the machine is made for the test
-
-
-def _ended(machine: Booted, jobs: list[str], seconds: float = 120) -> list[dict[str, Any]]:
-    found = machine.vessel("wait", *jobs, "--timeout", f"{seconds:g}")
-    return [dict(one) for one in found]
 
 
 def _services() -> list[str]:
@@ -66,12 +41,12 @@ def test_an_install_over_an_install_changes_nothing(machine: Booted) -> None:
 def test_a_stop_under_load_ends_the_calls_that_were_begun(machine: Booted) -> None:
     """Calls in flight are not made twice; the rest waits in Redis until the workers are there again."""
     called = machine.stats()["accepted"]
-    jobs = _submit(machine, 300)
+    jobs = machine.submit(300)
     wait_until(lambda: machine.stats()["accepted"] > called, 30)
     machine.run("systemctl", "stop", *(f"vessel-worker@{name}" for name in WORKERS))
     assert machine.stats()["in_flight"] == 0
     machine.run("systemctl", "start", *(f"vessel-worker@{name}" for name in WORKERS))
-    ended = _ended(machine, jobs)
+    ended = machine.ended(jobs)
     assert [one["state"] for one in ended] == ["succeeded"] * 300
     assert machine.stats()["accepted"] - called == 300, "a call was made twice or thrown away"
 
@@ -82,12 +57,12 @@ def test_a_kill_under_load_loses_nothing(machine: Booted, unit: str) -> None:
     if unit == "vessel-redis":
         machine.run("sed", "-i", "s|/redis/standard.conf|/redis/durable.conf|", "/etc/vessel/redis/redis.conf")
         machine.run("systemctl", "restart", unit)
-    jobs = _submit(machine, 100)
+    jobs = machine.submit(100)
     before = int(machine.show(unit, "NRestarts"))
     machine.kill(unit, signal.SIGKILL)
     wait_until(lambda: int(machine.show(unit, "NRestarts")) == before + 1, 60)
     wait_until(lambda: machine.show(unit, "ActiveState") == "active", 60)
-    assert [one["state"] for one in _ended(machine, jobs)] == ["succeeded"] * 100
+    assert [one["state"] for one in machine.ended(jobs)] == ["succeeded"] * 100
 
 
 @pytest.mark.parametrize("unit", ["vessel-worker@fast", "vessel-scheduler", "vessel-api"])
@@ -104,12 +79,15 @@ def test_a_process_that_is_stuck_is_started_anew(machine: Booted, unit: str) -> 
     wait_until(lambda: machine.show(unit, "ActiveState") == "active", 60)
     assert machine.show(unit, "MainPID") != pid
     assert "watchdog" in machine.run("journalctl", "-u", unit, "--no-pager").lower()
+    machine.run("rm", "-r", drop_in)
+    machine.run("systemctl", "daemon-reload")
 
 
 def test_a_new_key_reaches_running_services(machine: Booted) -> None:
-    """It is written into one file; no service is restarted, and the old key is nowhere any more."""
+    """It is written into one file; no service is restarted, the old key is nowhere any more, the new one is checked."""
     pids = {unit: machine.show(unit, "MainPID") for unit in _services()}
-    machine.run("sh", "-c", f"echo {SECOND} > /etc/vessel/credentials/groq_api_key")
+    checked = machine.show("vessel-check", "InvocationID")
+    machine.sh(f"echo {SECOND} > {KEY_FILE}")
     held = "/run/credentials/vessel-worker@power.service/groq_api_key"
     wait_until(lambda: machine.run("cat", held) == SECOND, 30)
     wait_until(lambda: machine.run("cat", held.replace("worker@power", "scheduler")) == SECOND, 30)
@@ -117,6 +95,8 @@ def test_a_new_key_reaches_running_services(machine: Booted) -> None:
     assert answer["tier"] == "power"
     assert {unit: machine.show(unit, "MainPID") for unit in _services()} == pids
     assert machine.run("stat", "-c", "%U %a", held) == "vessel 400"
+    wait_until(lambda: machine.show("vessel-check", "InvocationID") != checked, 30)
+    wait_until(lambda: machine.show("vessel-check", "SubState") == "exited", 60)
 
 
 def test_no_secret_is_shown(machine: Booted) -> None:
@@ -142,8 +122,30 @@ def test_what_runs_is_as_closed_as_its_unit_says(machine: Booted) -> None:
         assert machine.run("sh", "-c", f"test ! -e {place} && echo absent") == "absent"
 
 
+def test_the_kernel_lets_the_faces_reach_this_machine_alone(machine: Booted) -> None:
+    """A face that is taken over sends nothing away; workers have to reach Groq, whose addresses nobody can list.
+
+    Looked at from inside each unit's control group, where systemd has put the filter.
+    """
+    machine.run("ip", "link", "add", "away", "type", "veth", "peer", "name", "there")
+    machine.run("ip", "addr", "add", "203.0.113.1/24", "dev", "away")
+    machine.run("ip", "link", "set", "away", "up")
+    send = "import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('{}', 9)); print('sent')"
+    for unit in _services():
+        group = machine.show(unit, "ControlGroup")
+        enter = f"printf %s $$ > '/sys/fs/cgroup{group}/cgroup.procs' && exec python3 -c \"{send}\""
+        near, far = (machine.attempt("sh", "-c", enter.format(to)) for to in ("127.0.0.1", "203.0.113.2"))
+        assert near.stdout == "sent\n", near.stderr
+        if "worker" in unit or "scheduler" in unit:
+            assert far.stdout == "sent\n", far.stderr
+        else:
+            assert "PermissionError" in far.stderr, (unit, far.stdout, far.stderr)
+    machine.run("ip", "link", "del", "away")
+
+
+@pytest.mark.ends_the_machine
 def test_an_uninstall_keeps_the_data_and_a_purge_does_not(machine: Booted) -> None:
-    """The last test: services go, jobs and keys stay until they are purged."""
+    """Services go, jobs and keys stay until they are purged."""
     machine.run("/src/ops/uninstall.sh")
     assert machine.run("sh", "-c", "systemctl list-units --no-legend --all 'vessel*'", check=False) == ""
     assert machine.run("ls", "/etc/systemd/system").count("vessel") == 0

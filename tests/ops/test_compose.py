@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped]  # it has no types
 
-from tests.ops.composed import ROOT, compose, is_ours
+from tests.ops.composed import ROOT, compose, filled, is_ours
 from vessel.registry import load_registry
 
 PROFILES = ((), ("sim",), ("observe",), ("sim", "observe"))
@@ -27,11 +29,11 @@ def _tool(name: str) -> str:
     return found
 
 
-def _config(*options: str) -> dict[str, Any]:
+def _config(*options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "COMPOSE_"))}
     done = subprocess.run(
         [_tool("docker-compose"), "-f", ROOT / "compose.yaml", *options, "config", "--format", "json"],
-        capture_output=True, text=True, check=False, env=kept,
+        capture_output=True, text=True, check=False, env=kept | (env or {}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
@@ -76,8 +78,39 @@ def test_every_container_is_closed() -> None:
         assert service["healthcheck"]["test"], name
         assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ())), name
         assert "docker.sock" not in str(service), name
-        image = service["image"]
-        assert is_ours(service) or (":" in image and not image.endswith((":latest", ":latest}"))), name
+
+
+def test_every_image_is_of_one_exact_version() -> None:
+    """Name, three numbers and what it is built on; a variable takes a digest as well, and both files have one base."""
+    services = compose()["services"]
+    images = [service["image"] for service in services.values() if not is_ours(service)]
+    base = services["api"]["build"]["args"]["BASE"]
+    for image in {*images, base}:
+        assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:v?\d+\.\d+\.\d+(-slim)?(-bookworm)?\}", image), image
+    dockerfile = (ROOT / "ops" / "Dockerfile").read_text("utf-8")
+    assert f"ARG BASE={filled(base, {})}\n" in dockerfile
+    pinned = "python:3.11.15-slim-bookworm@sha256:" + 64 * "0"
+    assert _config(env={"PYTHON_IMAGE": pinned})["services"]["api"]["build"]["args"]["BASE"] == pinned
+
+
+def test_grafana_is_provisioned_with_what_is_there() -> None:
+    """The source is the service Prometheus, and the dashboards are where they are mounted.
+
+    Grafana itself is in no package that could be installed here: its files are validated, its command is not run.
+    """
+    services = compose()["services"]
+    mounted = dict(str(volume).split(":")[:2] for volume in services["grafana"]["volumes"])
+    (source,) = yaml.safe_load((ROOT / "ops/compose/datasource.yml").read_text("utf-8"))["datasources"]
+    (provider,) = yaml.safe_load((ROOT / "ops/compose/dashboards.yml").read_text("utf-8"))["providers"]
+    port = services["prometheus"]["ports"][0].rpartition(":")[2]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", f"http://prometheus:{port}", True)
+    assert mounted["./ops/grafana"] == provider["options"]["path"]
+    assert set(mounted.values()) > {
+        "/etc/grafana/provisioning/datasources/vessel.yml", "/etc/grafana/provisioning/dashboards/vessel.yml",
+    }  # fmt: skip
+    dashboard = json.loads((ROOT / "ops/grafana/vessel.json").read_text("utf-8"))
+    (variable,) = [one for one in dashboard["templating"]["list"] if one["type"] == "datasource"]
+    assert (variable["name"], variable["query"]) == ("datasource", source["type"])
 
 
 def test_secrets_are_files_and_go_only_to_whom_they_are_for() -> None:

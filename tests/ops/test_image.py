@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.ops.booted import missing, package_folders, rootfs
+from tests.ops.booted import missing, package_folders
 from tests.ops.composed import ROOT
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ class Images:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
+def images(debian: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Images]:
     """Make the base out of a debootstrap tree and build the image once."""
     made = Images(tmp_path_factory.mktemp("images"))
     base = made.run("from", "scratch")
-    made.run("add", base, str(rootfs(made.folder)), "/")
+    made.run("add", base, str(debian), "/")
     made.run("commit", "--quiet", base, BASE)
     indexes = [part for place in package_folders() for part in ("--volume", f"{place}:{place}:ro")]
     made.run("bud", "--quiet", "--format", "docker", "--network", "host", "--file", "ops/Dockerfile",

@@ -76,6 +76,20 @@ def test_an_interrupt_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "Interrupted.\n")
 
 
+def test_an_interrupt_says_what_becomes_of_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever knows adds a note; it is in the JSON document as well."""
+
+    def command() -> None:
+        stop = KeyboardInterrupt()
+        stop.add_note("The job goes on.")
+        raise stop
+
+    assert conclude(interruptible(command), as_json=True) == 130
+    out, err = capsys.readouterr()
+    assert err == "Interrupted. The job goes on.\n"
+    assert json.loads(out)["error"]["message"] == "Interrupted. The job goes on."
+
+
 def test_a_reader_that_left_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
     """`vessel jobs | head -1` ends quietly."""
 

@@ -59,7 +59,7 @@ def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
 @pytest.mark.parametrize("text", ["2026-11-27T16:59", "2020-01-01", "0001-01-02", "2026-11-27T15:00Z"])
 def test_a_time_that_is_over_is_refused(text: str) -> None:
     """The text names what time it is now."""
-    with pytest.raises(BadUse, match=r"is over; it is 17:00|is no time"):
+    with pytest.raises(BadUse, match=r"is over; it is 17:00 EET|is no time"):
         times.parse_until(text, NOW)
 
 
@@ -84,8 +84,16 @@ def test_a_span_has_two_units_at_most_and_is_rounded_up(seconds: float, text: st
 
 
 def test_a_moment_names_its_date_only_when_it_is_not_today() -> None:
-    """And how far it is off, with seconds when that is near."""
-    assert times.until(NOW + 72 * MINUTE_MS, NOW) == "18:12 (in 1 h 12 min)"
-    assert times.until(NOW + 12_000, NOW) == "17:00:12 (in 12 s)"
-    assert times.until(NOW + 8 * HOUR_MS, NOW) == "28 Nov 01:00 (in 8 h)"
-    assert times.until(NOW - 1000, NOW) == "16:59:59 (now)"
+    """And how far it is off, with seconds when that is near; the zone is named always."""
+    assert times.until(NOW + 72 * MINUTE_MS, NOW) == "18:12 EET (in 1 h 12 min)"
+    assert times.until(NOW + 12_000, NOW) == "17:00:12 EET (in 12 s)"
+    assert times.until(NOW + 8 * HOUR_MS, NOW) == "28 Nov 01:00 EET (in 8 h)"
+    assert times.until(NOW - 1000, NOW) == "16:59:59 EET (now)"
+
+
+def test_a_moment_of_the_past_has_its_date_and_its_zone() -> None:
+    """Also that of the season in which it was."""
+    assert times.stamp(NOW + 5_250) == "2026-11-27 17:00:05 EET"
+    assert times.exact(NOW + 5_250) == "2026-11-27 17:00:05.250 EET"
+    assert times.stamp(NOW - 150 * 24 * HOUR_MS) == "2026-06-30 18:00:00 EEST"
+    assert times.stamp(0) is times.stamp(None) is None

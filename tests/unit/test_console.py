@@ -13,12 +13,12 @@ from vessel.api.cures import OTHERWISE, WAYS_OUT, way_out
 from vessel.api.life import life
 from vessel.api.overview import refusing
 from vessel.api.own import batch_row
-from vessel.api.spending import Spending
+from vessel.api.spending import ENTRIES_AT_ONCE, Spending
 from vessel.batches.model import Batch, BatchStatus
 from vessel.client.following import JobEvent
 from vessel.client.gates import GateInfo
 from vessel.client.steps import Run, drive
-from vessel.gate.view import Breaker, GateView, Level
+from vessel.gate.view import Breaker, GateView, Level, untouched
 from vessel.jobs.model import Attempt, Hop, Job
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -119,7 +119,7 @@ class Ledger:
 
     def __init__(self, *rows: tuple[str, Mapping[str, bytes]], sums: Mapping[bytes, bytes] | None = None) -> None:
         """Hold entries."""
-        self.rows, self.sums = list(rows), dict(sums or {})
+        self.rows, self.sums, self.rolls = list(rows), dict(sums or {}), 0
         self.door = Door(load_settings({}, redis_url="redis://localhost"))
 
     def spending(self) -> Spending:
@@ -141,8 +141,13 @@ class Ledger:
             case ("XRANGE", _, after, *_, count):
                 later = [row for row in self.rows if _order(row[0]) > _order(str(after).removeprefix("("))]
                 return [(i, {k.encode(): v for k, v in fields.items()}) for i, fields in later[:count]]
-            case ("HGETALL", key):
-                return self.sums if str(key).endswith("ledger:sums") else {}
+            case ("HSCAN", _, cursor, _, count):
+                start, names = int(str(cursor)), list(self.sums)
+                part = names[start : start + max(1, count // 25)]
+                end = start + len(part)
+                return [str(end if end < len(names) else 0).encode(), {name: self.sums[name] for name in part}]
+            case ("HMGET", *_):
+                return [b"%d" % self.rolls, None]
             case _:
                 return None
 
@@ -192,6 +197,18 @@ def test_an_amended_entry_of_a_past_hour_reads_the_sums_again() -> None:
     assert (total["calls"], total["unknown"]) == (1, 0)
 
 
+def test_the_sums_of_past_hours_are_read_in_parts() -> None:
+    """Nothing of them is told before all are known; what a sweep moves meanwhile is read again and counts once."""
+    hour = NOON // HOUR_MS - 1
+    ledger = Ledger(sums={f"{hour}|n:succeeded|ann|m{n}|power|groq".encode(): b"1" for n in range(5)})
+    spending = ledger.spending()
+    told = [ledger.read(spending, NOON)]
+    ledger.rolls += 1
+    told += [ledger.read(spending, NOON + n) for n in range(4)]
+    assert [one["total"]["calls"] for one in told] == [0, 0, 0, 5, 5]
+    assert [one["complete"] for one in told] == [False, False, False, True, True]
+
+
 def test_a_new_day_begins_at_nothing() -> None:
     """At midnight (UTC) the sums start anew, and the calls of the last minute are still counted."""
     midnight = 20_001 * DAY_MS
@@ -204,12 +221,29 @@ def test_a_new_day_begins_at_nothing() -> None:
 
 def test_a_long_ledger_is_read_in_parts() -> None:
     """A look reads a bounded part, and says so until it has read all."""
-    ledger = Ledger(*(entry(NOON, number) for number in range(2300)))
+    ledger = Ledger(*(entry(NOON, number) for number in range(2 * ENTRIES_AT_ONCE + 1)))
     spending = ledger.spending()
     assert [ledger.read(spending, NOON)["complete"] for _ in range(3)] == [False, False, True]
-    assert spending.document("ann")["total"]["calls"] == 2300
+    assert spending.document("ann")["total"]["calls"] == 2 * ENTRIES_AT_ONCE + 1
 
 
 def test_a_job_that_goes_on_tells_no_way_out() -> None:
     """There is none to tell yet."""
     assert life(replace(JOB, state=JobState.QUEUED, reason="", message=""), [], None)["way_out"] is None
+
+
+def test_a_gate_at_which_nothing_goes_on_fills_up_without_a_look() -> None:
+    """Its limits are reckoned; one with a call in flight, a wait or a breaker that is not closed is not quiet."""
+    assert untouched((60, 0, 6000, 0, 0, 0), NOON).limits["tpm"] == Level("tpm", 6000, 6000)
+    view = GateView(NOON, {"tpm": Level("tpm", 6000, 1000.0), "rpm": Level("rpm", 60, 59.5)})
+    later = view.later(NOON + 30_000)
+    assert (later.now, later.limits["tpm"].left, later.limits["rpm"].left) == (NOON + 30_000, 4000.0, 60)
+    assert view.quiet
+    closings: tuple[dict[str, Any], ...] = (
+        {"running": 1},
+        {"fed": 1},
+        {"bookings": 1},
+        {"blocked_ms": 5},
+        {"provider": Breaker("ramp")},
+    )
+    assert not any(replace(view, **more).quiet for more in closings)

@@ -17,7 +17,22 @@ from vessel.observe.metrics import METRICS, Instruments, Kind, Source
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
 SERIES = {name: metric for metric in METRICS for name in metric.series}
-LABELS = {"tier", "model", "limit", "lane", "place", "reason", "outcome", "kind", "method", "route", "status", "state"}
+LABELS = {
+    "tier",
+    "model",
+    "limit",
+    "lane",
+    "place",
+    "reason",
+    "outcome",
+    "kind",
+    "method",
+    "route",
+    "status",
+    "state",
+    "cap",
+    "used",
+}
 ADDED = {"instance", "job", "le"}
 """By Prometheus itself."""
 PROMTOOL = shutil.which("promtool")

@@ -73,8 +73,22 @@ def test_with_the_vocabulary_a_count_is_exact(kind: str) -> None:
     """A text counts what gpt-oss makes of it, and a prompt that and its template."""
     text, counted = COUNTED[kind]
 
-    assert count(text, GPT_OSS) == estimate(text, GPT_OSS) == counted
-    assert counted + 70 < estimate_tokens([{"role": "user", "content": text}], GPT_OSS) < counted + 100
+    assert count(text, GPT_OSS) == counted
+    long = text * (1 + tokens.SHORT // len(text))
+    exact = quicktok.get_encoding(VOCABULARY[GPT_OSS]).count(long.encode())
+    assert estimate(long, GPT_OSS) == exact
+    assert exact + 70 < estimate_tokens([{"role": "user", "content": long}], GPT_OSS) < exact + 100
+
+
+def test_a_short_text_loads_no_vocabulary() -> None:
+    """A command that asks one question does not spend half a second on counting it."""
+    vocabulary._load.cache_clear()
+    text = "x" * (tokens.SHORT - 1)
+
+    assert estimate(text, GPT_OSS) == tokens._by_classes(text)
+    assert vocabulary._load.cache_info().currsize == 0
+    assert estimate(text + "x", GPT_OSS) > 0
+    assert vocabulary._load.cache_info().currsize == 1
 
 
 @pytest.mark.parametrize("model", VOCABULARY)

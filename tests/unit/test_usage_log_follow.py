@@ -380,6 +380,6 @@ def test_a_line_keeps_the_rows_own_numbers() -> None:
     row = b'{"cost_usd":0.00000012345678901234567890,"n":100000000000000000000000000001}'
     line = render("1700000000000-5", {"row": row, "outcome": b"succeeded"})
     assert line == (
-        b'{"timestamp":"2023-11-14T22:13:20.000+00:00","cost_usd":0.00000012345678901234567890,'
+        b'{"timestamp":"2023-11-14T22:13:20.000Z","cost_usd":0.00000012345678901234567890,'
         b'"n":100000000000000000000000000001,"outcome":"succeeded","entry":"1700000000000-5"}\n'
     )

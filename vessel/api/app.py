@@ -20,6 +20,7 @@ from vessel.api.metrics import Measured, Measuring
 from vessel.api.schemas import SCHEMAS
 from vessel.api.session import open_session
 from vessel.api.tracing import Tracing
+from vessel.api.watching import Watching
 from vessel.observe.tracing import begin
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.session, app.state.door = session, session.door
         app.state.runner, app.state.waiter = session.runner, session.waiter
         app.state.gatekeeper = Gatekeeper(session, KeyFile(settings.api_key_file))
+        app.state.watching = Watching(session)
+        session.later(app.state.watching.prepare())
         try:
             yield
         finally:

@@ -32,6 +32,11 @@ _SCHEME = HTTPBearer(auto_error=False, bearerFormat="vsl_...", description="A ke
 _FORWARDED = ("forwarded", "via", "x-forwarded-for", "x-real-ip")
 _UNKEYED_HELP = "Send it as `Authorization: Bearer vsl_...`; `vessel keys create` makes one."
 
+_NO_KEYS_YET = (
+    "There are no API keys yet, so only this machine itself is served, and nobody who comes through a proxy. "
+    "Make a key with `vessel keys create` and send it as `Authorization: Bearer vsl_...`."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -68,9 +73,11 @@ class Gatekeeper:
         key: ApiKey = found or api_keys.NOBODY
         if key.opens(secret, now):
             return Principal(key.tenant, key.id, admin=key.admin, quota=key.quota)
-        if count == 0 and not self._file and _from_here(request) and not key_id:
+        if count == 0 and not self._file and not key_id:
             # SDKs cannot be made without some key, so any is as good as none; but a real one that opens nothing
             # (revoked, or of another vessel) was given to be checked.
+            if not _from_here(request):
+                raise Unauthorized(_NO_KEYS_YET)
             _refuse_pages(request)
             return LOCAL
         raise Unauthorized(f"The API key is missing or not valid. {_UNKEYED_HELP}")

@@ -26,8 +26,6 @@ from vessel.jobs.record import JOB_ID
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from vessel.api.session import Session
-
 router = APIRouter(tags=["vessel"])
 LOOK_AGAIN_S = 2.0
 """How often a stream makes sure that its key still opens."""
@@ -43,8 +41,8 @@ SCHEMAS: dict[str, Any] = {
         "required": ["who", "clock"],
         "properties": {
             "who": _OBJECT, "clock": _OBJECT, "vessel": _OBJECT, "tiers": _OBJECT, "models": _LIST, "refused": _LIST,
-            "breaker": _MAYBE, "maintenance": _OBJECT, "traces": _OBJECT, "batches": _OBJECT, "failures": _LIST,
-            "jobs": _LIST, "budgets": _LIST, "spending": _OBJECT,
+            "refusals": _LIST, "breaker": _MAYBE, "maintenance": _OBJECT, "traces": _OBJECT, "batches": _OBJECT,
+            "failures": _LIST, "jobs": _LIST, "budgets": _LIST, "spending": _OBJECT,
         },
     },
     "JobLife": {
@@ -60,10 +58,9 @@ _LIFE = {"id": examples.JOB_ID, "state": "failed", "timeline": [
      "detail": "power openai/gpt-oss-120b", "attempt": None}]}  # fmt: skip
 
 
-def _watching(request: Request, here: Session) -> Watching:
-    found: Watching | None = getattr(request.app.state, "watching", None)
-    if found is None:
-        found = request.app.state.watching = Watching(here)
+def watching_of(request: Request) -> Watching:
+    """Return the looks of the process."""
+    found: Watching = request.app.state.watching
     return found
 
 
@@ -76,9 +73,9 @@ def _who(who: Principal) -> str:
     summary="Show what the console shows",
     responses={200: examples.answers("Console", "One look, at most a second old.", _EXAMPLE), **documented()},
 )
-async def show(request: Request, who: Annotated[Principal, Depends(principal)], here: Here) -> Response:
+async def show(request: Request, who: Annotated[Principal, Depends(principal)]) -> Response:
     """Show tiers, headroom, refusals, maintenance, and this key's own batches, failures, jobs and spending."""
-    following = _watching(request, here).follow(who.tenant)
+    following = watching_of(request).follow(who.tenant)
     try:
         sections = await anext(following)
     finally:
@@ -103,7 +100,7 @@ async def follow(request: Request, who: Annotated[Principal, Depends(principal)]
 
     async def told() -> AsyncIterator[bytes]:
         sent: Mapping[str, str] = {}
-        following = _watching(request, here).follow(who.tenant)
+        following = watching_of(request).follow(who.tenant)
         sure_until = time.monotonic() + LOOK_AGAIN_S
         try:
             async for sections in following:

@@ -96,7 +96,10 @@ class Reading:
         self.most, self.patience = (MOST_UPLOAD, UPLOAD_S) if upload else (MOST_BODY, BODY_S)
         self.refused: VesselError | None = None
         self._headers, self._receive = headers, receive
-        self._until, self._read, self._whole = time.monotonic() + self.patience, 0, False
+        self._until, self._read = time.monotonic() + self.patience, 0
+        # A request without a body is whole, though the app may still ask for its end.
+        self._whole = self._dropped = False
+        self._bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._path = scope["path"]
 
     def check_length(self) -> None:
@@ -113,7 +116,7 @@ class Reading:
             async with asyncio.timeout(max(0.0, min(GAP_S, self._until - time.monotonic()))):
                 message = await self._receive()
         except TimeoutError:
-            self.refused = TooSlow()
+            self.refused, self._dropped = TooSlow(), True
             raise self.refused from None
         self._read += len(message.get("body", b""))
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
@@ -123,8 +126,15 @@ class Reading:
             raise self.refused
         return message
 
+    async def drained(self) -> bool:
+        """Tell whether the connection can take another request; what the app left unread is dropped before."""
+        if not (self._whole or self._bodiless or self._dropped):
+            await self.discard()
+        return self._whole or self._bodiless
+
     async def discard(self) -> None:
         """Drop what still comes for a moment."""
+        self._dropped = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DISCARD_S):
                 while not self._whole:
@@ -161,6 +171,8 @@ class Sending:
             headers["x-request-id"] = self._id
             headers.setdefault("cache-control", "no-store")
             headers.setdefault("x-content-type-options", "nosniff")
+            if not await self._reading.drained():
+                headers["connection"] = "close"  # else a client's next request would meet a closed connection
         await self._send(message)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
@@ -21,6 +20,7 @@ from vessel.client.gates import GateInfo, MaintenanceInfo, limits, maintained
 from vessel.client.survey import TierInfo, tiers
 from vessel.control import clock
 from vessel.errors import Unreachable
+from vessel.observe.moments import moment
 from vessel.submit import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ BELIEVED_S = 1.0
 
 EXPOSED = 'vessel_workers_live{tier="power"} 1.0\n'
 HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
-_EXAMPLE = {"status": HEALTHY, "models_available": 4, "api_reachable": True, "timestamp": "2026-11-27T12:00:00+00:00",
+_EXAMPLE = {"status": HEALTHY, "models_available": 4, "api_reachable": True, "timestamp": "2026-11-27T12:00:00.000Z",
             "redis": True, "workers": {"power": 1}, "breaker": None, "maintenance": []}  # fmt: skip
 
 
@@ -111,7 +111,7 @@ async def health(request: Request, here: Here, who: SeenBy) -> JSONResponse:
         body |= {
             "models_available": seen.models,
             "api_reachable": seen.reachable,
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "timestamp": moment(time.time_ns() // 1_000_000),
             "redis": seen.redis,
             "workers": {tier.name: tier.live_workers or 0 for tier in seen.tiers},
             "breaker": documents.breaker(first) if first else None,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import generate_latest
 
-from vessel.client.gates import flows
+from vessel.client.gates import budgets, flows
 from vessel.client.steps import Run, Steps
+from vessel.client.under_way import reserved_nano
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import Unreachable
 from vessel.jobs.steps import LANES
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from vessel.api.health import Look
     from vessel.api.session import Session
     from vessel.client.gates import GateInfo
+    from vessel.usage.budgets import Budget
 
 BREAKERS = {"closed": 0, "ramp": 1, "open": 2}
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -76,12 +79,14 @@ def route_of(scope: Scope) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """Since when jobs wait (epoch ms of Redis, by tier), open batches, slots, and what the ledger adds up to."""
+    """Since when jobs wait (epoch ms of Redis, by tier), open batches, slots, spend caps, and the ledger's sums."""
 
     now: int
     oldest: dict[str, int]
     batches: int
     slots: int
+    caps: list[Budget]
+    reserved_nano: int
     tally: Tally = field(default_factory=Tally)
 
 
@@ -91,9 +96,7 @@ async def depths(here: Session) -> Depths:
     for _ in range(MOST_PAGES):
         if not found.tally.behind:
             break
-        found = Depths(
-            found.now, found.oldest, found.batches, found.slots, await here.runner.run(tally(here.door.keys))
-        )
+        found = replace(found, tally=await here.runner.run(tally(here.door.keys)))
     return found
 
 
@@ -114,7 +117,9 @@ def _depths(here: Session) -> Steps[Depths]:
         (tier,) = tiers_of([queue])
         if at:
             oldest[tier] = min(at, oldest.get(tier, at))
-    return Depths(now, oldest, batches, slots, sums)
+    caps = yield from budgets(door)
+    reserved = (yield from reserved_nano(door)) if caps else 0
+    return Depths(now, oldest, batches, slots, caps, reserved, sums)
 
 
 def _oldest(name: str) -> Call[int]:
@@ -132,7 +137,7 @@ async def exposition(measured: Measured, seen: Look, here: Session) -> bytes:
     up = seen.redis
     if up:
         try:
-            _waiting(told, await depths(here), [tier.name for tier in seen.tiers])
+            waiting(told, await depths(here), [tier.name for tier in seen.tiers])
         except Unreachable:
             up = False
     if up:
@@ -151,9 +156,11 @@ def only_away() -> bytes:
     return generate_latest(alone.registry)
 
 
-def _waiting(told: Instruments, found: Depths, tiers: list[str]) -> None:
+def waiting(told: Instruments, found: Depths, tiers: list[str]) -> None:
+    """Tell who waits, what the caps are, and what the ledger adds up to."""
     told.set("vessel_slots", found.slots)
     told.set("vessel_batches_open", found.batches)
+    _caps(told, found)
     for tier in tiers:
         since = found.oldest.get(tier)
         told.set("vessel_queue_age_seconds", max(0.0, (found.now - since) / 1000) if since else 0.0, tier)
@@ -167,6 +174,23 @@ def _waiting(told: Instruments, found: Depths, tiers: list[str]) -> None:
     for model, calls in sums.cached.items():
         told.count("vessel_cache_hits_total", model, by=calls)
     told.set("vessel_ledger_lag_seconds", max(0.0, (found.now - sums.behind) / 1000) if sums.behind else 0.0)
+
+
+def _caps(told: Instruments, found: Depths) -> None:
+    """Tell the caps of everybody by amount, and those of tenants by number: no label names a tenant."""
+    used: Counter[tuple[str, str]] = Counter()
+    for budget in found.caps:
+        for name, cap in (("day", budget.day), ("month", budget.month)):
+            if cap is None:
+                continue
+            if budget.tenant is None:
+                told.set("vessel_budget_cap_usd", cap.cap / 1e9, name)
+                told.set("vessel_budget_spent_usd", cap.spent / 1e9, name)
+            else:
+                used[name, "full" if cap.full_at or not cap.left else "warned" if cap.warned_at else "free"] += 1
+    for (name, level), tenants in used.items():
+        told.set("vessel_budget_tenants", tenants, name, level)
+    told.set("vessel_budget_reserved_usd", found.reserved_nano / 1e9)
 
 
 def _tiers(told: Instruments, seen: Look) -> None:

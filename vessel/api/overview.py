@@ -1,7 +1,7 @@
 """What everybody sees of a vessel at one moment: tiers with their queues, gates with their headroom, what is held.
 
 A look costs a bounded number of commands, however many jobs are stored: what grows with the work that waits (flows,
-parked jobs) is read in parts, or the more rarely the more there is of it.
+parked jobs) and with the models in use is read in parts, each in its turn.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from vessel import __version__
+from vessel.api.backlog import Backlog
 from vessel.client import documents
-from vessel.client.gates import Flow, GateInfo, Held, MaintenanceInfo, by_tier, flows, tickets
+from vessel.client.gates import GateInfo, Held, MaintenanceInfo, by_tier, gate_info, tickets
 from vessel.client.steps import Run, Steps
 from vessel.control import clock, maintenance
 from vessel.dispatch.queues import queues_of, tiers_of
+from vessel.gate import refusals
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import configured
-from vessel.gate.view import look
+from vessel.gate.view import look, untouched
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word
 from vessel.observe.moments import moment
@@ -29,17 +31,19 @@ from vessel.watch.waiting import LIMIT_NAMES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vessel.client.gates import Flow
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import GateView, Maintenance
     from vessel.registry import Availability
     from vessel.submit import Door
 
-GATES_EVERY = 10
-"""Looks between two searches for gates that came into use, and between two looks at one that nobody uses."""
+SEARCH_EVERY = 10
+"""Looks between two searches for gates that came into use, and between two readings of what was refused."""
 
-FLOWS_AT_ONCE = 150
-"""Flows (a tenant's jobs of one queue and model) whose lengths a look may read; more are read every second look, ..."""
+GATES_AT_ONCE = 3
+"""Gates beside the first that a look reads whole: those where something goes on, each in its turn, else another."""
 
-PARKED_READ, PARKED_NEW = 200, 100
+PARKED_READ, PARKED_NEW = 100, 10
 """Parked jobs that are told apart by tier, and how many of them are newly read in one look."""
 
 REFUSALS_KEPT = 12
@@ -68,6 +72,28 @@ class _Gathered:
     views: list[tuple[str, str, GateView]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """Of a parked job: until when, its tier, and whether it waits in the backlog as well."""
+
+    until: int
+    tier: str
+    in_backlog: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Viewed:
+    """A gate as it was seen in a look, and when its record had changed last; "": there was none."""
+
+    view: GateView
+    mark: str = ""
+    looked: int = 0
+
+    def still(self, mark: str) -> bool:
+        """Tell whether it is still so but for limits that fill up."""
+        return self.mark == mark and self.view.quiet
+
+
 class Overview:
     """Looks at a vessel again and again, and remembers what need not be read each time."""
 
@@ -77,23 +103,21 @@ class Overview:
         self._queues = queues_of(door.registry.tiers)
         self._routable = [model for model in door.registry.models.values() if model.routable]
         self._used: set[str] = set()
-        self._flows: list[Flow] = []
+        self._backlog = Backlog(door)
         self._looks = 0
-        self._flows_due = 0
-        self._parked: dict[tuple[str, int], tuple[str, bool]] = {}
-        self._views: dict[str, tuple[str, GateView]] = {}
+        self._parked: dict[str, _Parked] = {}
+        self._views: dict[str, _Viewed] = {}
+        self._refusals: list[Refused] = []
         self._refusing: dict[tuple[str, str], int] = {}
         self._refused: deque[dict[str, Any]] = deque(maxlen=REFUSALS_KEPT)
 
     def look(self, per_minute: Mapping[str, int]) -> Steps[Seen]:
         """Look once; `per_minute` tells the calls that each tier had answered in the last minute. Needs Redis."""
         found = yield from self._gather()
-        if self._looks >= self._flows_due:
-            self._flows = yield from flows(self.door, heads=True)
-            self._flows_due = self._looks + 1 + len(self._flows) // FLOWS_AT_ONCE
-        if self._looks % GATES_EVERY == 0:
-            yield from self._search()
+        if self._looks % SEARCH_EVERY == 0:
+            yield from self._search(found.now)
         self._looks += 1
+        yield from self._backlog.look()
         yield from self._tell_parked(found)
         yield from self._look_at_gates(found)
         return Seen(found.now, self._sections(found, per_minute))
@@ -110,27 +134,29 @@ class Overview:
         counts = dict(zip(self._queues, issued, strict=True))
         return _Gathered(now, availability, active, alive, parked, running, counts, rows)
 
-    def _search(self) -> Steps[None]:
-        """Find the gates that are in use: two keys for each model that may be called."""
+    def _search(self, now: int) -> Steps[None]:
+        """Find the gates that are in use: two keys for each model that may be called; and read what was refused."""
         names = [name for model in self._routable for name in (model.id, f"{model.id}#{FLEX}")]
         org = self.door.settings.org
-        there = yield Run([command("EXISTS", self.door.keys.gate(org, name), parse=bool) for name in names])
+        exist: list[Call[Any]] = [command("EXISTS", self.door.keys.gate(org, name), parse=bool) for name in names]
+        self._refusals, *there = yield Run([refusals.read(self.door.keys, now), *exist])
         self._used = {name for name, exists in zip(names, there, strict=True) if exists}
 
     def _tell_parked(self, found: _Gathered) -> Steps[None]:
         """Learn the tiers of parked jobs that are new, and whether they wait in the backlog as well."""
-        known = {row: self._parked[row] for row in found.parked_rows if row in self._parked}
-        new = [row for row in found.parked_rows if row not in known][:PARKED_NEW]
-        if new:
+        known = {job_id: self._parked[job_id] for job_id, _ in found.parked_rows if job_id in self._parked}
+        due = [row for row in found.parked_rows if row[0] not in known or known[row[0]].until != row[1]]
+        due = sorted(due, key=lambda row: row[0] in known)[:PARKED_NEW]
+        if due:
             told = yield Run([
                 command("HMGET", self.door.keys.job(job_id), "tier", "waits", parse=_tier_and_waits)
-                for job_id, _ in new
+                for job_id, _ in due
             ])  # fmt: skip
-            known |= dict(zip(new, told, strict=True))
+            known |= {job_id: _Parked(until, *one) for (job_id, until), one in zip(due, told, strict=True)}
         self._parked = known
 
     def _shown(self, availability: Availability) -> list[tuple[str, str]]:
-        waited_for = {self._served(flow.model, availability) for flow in self._flows}
+        waited_for = {self._served(model, availability) for model in {flow.model for flow in self._backlog.flows}}
         return [
             (name, model.tier)
             for model in self._routable
@@ -139,33 +165,38 @@ class Overview:
         ]
 
     def _look_at_gates(self, found: _Gathered) -> Steps[None]:
-        """Look at the gates in use; of one where nothing goes on only whether that is still so (`at`: last changed)."""
-        shown = self._shown(found.availability)
-        org = self.door.settings.org
-        whole = self._looks % GATES_EVERY == 1
-        idle = [name for name, _ in shown[1:] if not whole and name in self._views and _idle(self._views[name][1])]
-        marks = (
-            (yield Run([command("HGET", self.door.keys.gate(org, name), "at", parse=word) for name in idle]))
-            if idle else []
-        )  # fmt: skip
-        same = {name for name, mark in zip(idle, marks, strict=True) if mark == self._views[name][0]}
-        due = [name for name, _ in shown if name not in same]
-        asked: list[Call[Any]] = [command("HGET", self.door.keys.gate(org, name), "at", parse=word) for name in due]
-        told: list[Any] = (yield Run([*asked, *(self._look(name) for name in due)])) if due else []
-        fresh = {name: (told[i], told[len(due) + i]) for i, name in enumerate(due)}
-        self._views = {name: fresh.get(name) or self._views[name] for name, _ in shown}
-        provider = self._views[shown[0][0]][1].provider if shown else None
-        for name, tier in shown:
-            view = self._views[name][1]
-            found.views.append((name, tier, replace(view, provider=provider or view.provider)))
+        """Look at the gates whose turn it is; of the others only whether their record has changed."""
+        shown = dict(self._shown(found.availability))
+        records = [self.door.keys.gate(self.door.settings.org, name) for name in shown]
+        told: list[str] = yield Run([command("HGET", record, "at", parse=word) for record in records])
+        marks = dict(zip(shown, told, strict=True))
+        for name in (name for name, mark in marks.items() if not mark and name not in self._views):
+            self._views[name] = _Viewed(untouched(self._figures(name), found.now))
+        due = self._due(marks)
+        views: list[GateView] = yield Run([self._look(name) for name in due])
+        seen = self._views | {n: _Viewed(v, marks[n], self._looks) for n, v in zip(due, views, strict=True)}
+        self._views = {name: seen[name] for name in shown if name in seen}
+        provider = next((viewed.view.provider for viewed in self._views.values()), None)
+        for name, viewed in self._views.items():
+            view = viewed.view.later(found.now) if viewed.still(marks[name]) else viewed.view
+            found.views.append((name, shown[name], replace(view, provider=provider or view.provider)))
+
+    def _due(self, marks: Mapping[str, str]) -> list[str]:
+        """Choose the first gate, which tells of the provider as well, and those where something goes on, or another."""
+        names = sorted([*marks][1:], key=lambda name: self._views[name].looked if name in self._views else -1)
+        quiet = [name for name in names if name in self._views and self._views[name].still(marks[name])]
+        busy = [name for name in names if name not in quiet]
+        return [*[*marks][:1], *(busy or quiet[:1])[:GATES_AT_ONCE]]
 
     def _look(self, gate: str) -> Call[GateView]:
+        keys = gate_keys(self.door.keys, self.door.settings.org, gate, WHOLE)
+        return look(keys, " ".join(map(str, self._figures(gate))))
+
+    def _figures(self, gate: str) -> tuple[int, ...]:
         model, _, flex = gate.partition("#")
         known = self.door.registry.models.get(model)
         figures = configured(known.limits.get(self.door.settings.groq_plan) if known else None)
-        if flex:
-            _, figures = flex_gate(model, figures)
-        return look(gate_keys(self.door.keys, self.door.settings.org, gate, WHOLE), " ".join(map(str, figures)))
+        return flex_gate(model, figures)[1] if flex else figures
 
     def _served(self, model: str, availability: Availability) -> str:
         if model not in self.door.registry.models:
@@ -175,7 +206,8 @@ class Overview:
     # --- documents ----------------------------------------------------------------------------------------------------
 
     def _sections(self, found: _Gathered, per_minute: Mapping[str, int]) -> dict[str, Any]:
-        gates = [self._info(found, name, tier, view) for name, tier, view in found.views]
+        at = self._by_gate(found.availability)
+        gates = [gate_info(name, tier, view, at.get(name, [])) for name, tier, view in found.views]
         tiers = self._tiers(found, gates, per_minute)
         provider = gates[0].view.provider if gates else None
         models = [documents.gate(info) | {"refusing": refusing(info)} for info in gates]
@@ -188,13 +220,15 @@ class Overview:
                       "parked_told": len(self._parked)},
             "models": models,
             "refused": list(self._refused),
+            "refusals": [documents.refused(one) for one in self._refusals],
             "breaker": documents.breaker(provider) if provider else None,
             "maintenance": self._maintenance(found),
         }  # fmt: skip
 
     def _tiers(self, found: _Gathered, gates: Sequence[GateInfo], per_minute: Mapping[str, int]
                ) -> list[dict[str, Any]]:  # fmt: skip
-        registry, backlog, ticketed, parked = self.door.registry, self._backlog(), dict[str, int](), self._waits()
+        registry, ticketed, parked = self.door.registry, dict[str, int](), self._waits()
+        backlog = by_tier(registry, (), self._backlog.flows)
         for queue, jobs in found.issued.items():
             (tier,) = tiers_of([queue])
             ticketed[tier] = ticketed.get(tier, 0) + jobs
@@ -210,31 +244,28 @@ class Overview:
             for name, tier in registry.tiers.items()
         ]  # fmt: skip
 
-    def _backlog(self) -> dict[str, int]:
-        return by_tier(self.door.registry, (), self._flows)
+    def _by_gate(self, availability: Availability) -> dict[str, list[Flow]]:
+        """Sort the flows that wait by the gate of the model that serves them today."""
+        gates: dict[str, str] = {}
+        found: dict[str, list[Flow]] = {}
+        for flow in self._backlog.flows:
+            gate = gates.get(flow.model) or gates.setdefault(flow.model, self._served(flow.model, availability))
+            found.setdefault(gate, []).append(flow)
+        return found
 
     def _waits(self) -> dict[str, int]:
         """Count, by tier, the parked jobs that are not in the backlog as well."""
         counts: dict[str, int] = {}
-        for tier, in_backlog in self._parked.values():
-            if not in_backlog:
-                counts[tier] = counts.get(tier, 0) + 1
+        for job in self._parked.values():
+            if not job.in_backlog:
+                counts[job.tier] = counts.get(job.tier, 0) + 1
         return counts
 
     def _maintenance(self, found: _Gathered) -> dict[str, Any]:
-        both = sum(in_backlog for _, in_backlog in self._parked.values())
-        held = Held(sum(f.jobs for f in self._flows), sum(found.issued.values()), max(0, found.parked - both))
-        info = MaintenanceInfo(
-            found.now, found.held, held, by_tier(self.door.registry, found.issued.items(), self._flows)
-        )
+        both, flows = sum(job.in_backlog for job in self._parked.values()), self._backlog.flows
+        held = Held(sum(flow.jobs for flow in flows), sum(found.issued.values()), max(0, found.parked - both))
+        info = MaintenanceInfo(found.now, found.held, held, by_tier(self.door.registry, found.issued.items(), flows))
         return documents.maintenance(info) | {"at": None}  # else it would change with every look
-
-    def _info(self, found: _Gathered, gate: str, tier: str, view: GateView) -> GateInfo:
-        mine = [flow for flow in self._flows if self._served(flow.model, found.availability) == gate]
-        lanes = [sum(flow.jobs for flow in mine if flow.lane == lane) for lane in range(3)]
-        first = min(mine, key=lambda flow: flow.lane, default=None)
-        oldest = min((flow.oldest for flow in mine if flow.oldest), default=None)
-        return GateInfo(gate, tier, view, (lanes[0], lanes[1], lanes[2]), oldest, first.tokens if first else 0)
 
     def _remember(self, now: int, models: Sequence[dict[str, Any]]) -> None:
         """Note what began to be refused, and what is not any more."""
@@ -266,13 +297,6 @@ def refusing(info: GateInfo) -> list[dict[str, Any]]:
             text = f"{LIMIT_NAMES[name].capitalize()} are used up for {small}."
             found.append({"why": name, "again_s": again / 1000, "text": text})
     return found
-
-
-def _idle(view: GateView) -> bool:
-    """Tell whether nothing goes on at a gate that a later look could show otherwise before its record changes."""
-    closed = view.model.state == view.provider.state == "closed" and not view.blocked_ms
-    full = all(level.left >= level.capacity for level in view.limits.values())
-    return closed and full and not (view.running or view.fed or view.bookings)
 
 
 def _status(found: _Gathered, tiers: Sequence[dict[str, Any]], gates: Sequence[GateInfo]) -> dict[str, Any]:

@@ -29,7 +29,10 @@ NEWEST_BATCHES, BATCHES_SHOWN, BATCHES_READ = 20, 50, 8
 OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 40, 5
 """Open batches of all tenants that are named, how many new ones are told apart, and every how many looks."""
 
-FAILURES, JOBS, JOBS_READ = 20, 12, 16
+ENDED_SHOWN = 30
+"""For how many looks one that was seen to end is told, however old it is."""
+
+FAILURES, JOBS, JOBS_READ = 20, 12, 10
 """Failures and jobs told, and how many records of either a look reads."""
 
 WINDOW_MS, LEAST_MS = 60_000, 3_000
@@ -74,6 +77,7 @@ class Own:
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._batches: OrderedDict[str, Batch] = OrderedDict()
         self._read_at: dict[str, int] = {}
+        self._ended: dict[str, int] = {}
         self._paces: dict[str, deque[tuple[int, int]]] = {}
         self._looks = 0
 
@@ -122,7 +126,11 @@ class Own:
 
     def _read_batches(self, now: int, newest: Sequence[str]) -> Steps[None]:
         mine = self._open.of(self.tenant)[:BATCHES_SHOWN]
-        due = [i for i in dict.fromkeys([*mine, *newest]) if i not in self._batches or not self._batches[i].ended]
+        # One that is not named any more has ended, or is hidden by many others: it is read to its end.
+        left = [i for i, batch in self._batches.items() if not batch.ended]
+        due = [
+            i for i in dict.fromkeys([*mine, *newest, *left]) if i not in self._batches or not self._batches[i].ended
+        ]
         due.sort(key=lambda i: self._read_at.get(i, 0))
         due = due[:BATCHES_READ]
         found: list[Batch | None] = (yield Run([self.door.batches.batch(i) for i in due])) if due else []
@@ -131,8 +139,11 @@ class Own:
             if batch is None or batch.tenant != self.tenant:
                 self._batches.pop(batch_id, None)
                 continue
+            if batch.ended and batch_id in self._batches:
+                self._ended[batch_id] = self._looks
             self._batches[batch_id] = batch
             self._note_pace(now, batch)
+        self._ended = {i: look for i, look in self._ended.items() if look > self._looks - ENDED_SHOWN}
         while len(self._batches) > KEPT:
             gone, _ = self._batches.popitem(last=False)
             self._read_at.pop(gone, None)
@@ -149,7 +160,7 @@ class Own:
 
     def _told_batches(self, now: int, newest: Sequence[str], count: int) -> dict[str, Any]:
         mine = self._open.of(self.tenant)
-        shown = [self._batches[i] for i in dict.fromkeys([*mine, *newest]) if i in self._batches]
+        shown = [self._batches[i] for i in dict.fromkeys([*mine, *newest, *self._ended]) if i in self._batches]
         shown.sort(key=lambda batch: (batch.ended, -batch.created_at, batch.id))
         rows = [batch_row(batch, now, self._per_ms(batch)) for batch in shown[:BATCHES_SHOWN]]
         return {

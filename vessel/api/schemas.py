@@ -134,6 +134,7 @@ SCHEMAS: dict[str, Any] = _FOUND | {
         plan=_TEXT,
         breaker=_maybe({"type": "object"}),
         models={"type": "array", "items": {"type": "object"}},
+        refusals={"type": "array", "items": {"type": "object"}},
         budgets={"type": "array", "items": {"type": "object"}},
     ),
     "Tier": _object(

@@ -1,7 +1,8 @@
 """What was spent today and how fast work is done, read once for all viewers.
 
 Hours that are over come from the sums that are kept with the ledger; of the hour under way, and of the last half hour,
-each look reads the entries that were added since the one before. An entry that amends another takes its amounts back.
+each look reads the entries that were added since the one before, a bounded number of them. An entry that amends another
+takes its amounts back.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from vessel.client.steps import Run, Steps, run
-from vessel.client.usage import Span, sums_of
-from vessel.keyspace.script import command
+from vessel.api.past import PastHours
+from vessel.client.steps import Steps, run
 from vessel.observe.moments import moment
-from vessel.usage.log import PAGE, at_ms, entries
+from vessel.usage.log import at_ms, entries
 from vessel.usage.sums import DAY_MS, HOUR_MS, HOURS, Figure, Sum, figures_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from vessel.usage.log import Entry
 
 SECOND_MS, MINUTE_MS = 1000, 60_000
-PAGES_AT_ONCE = 2
+ENTRIES_AT_ONCE, ENTRIES_BEHIND = 150, 500
+"""Entries that a look reads, and a look at nothing else in a ledger that is further ahead, half a second after it."""
+
 TRACE = 30
 """Minutes of a tier's throughput that are told."""
 
@@ -46,52 +48,52 @@ class Spending:
     """The hour from which on entries are summed here; those before it are read as sums."""
 
     after: str = ""
-    complete: bool = False
+    behind: bool = True
+    """Whether there is more to read than the last look did."""
+
     past_due: bool = True
     past_at: int = 0
+    past: PastHours | None = None
+    """The hours that are being read."""
+
     sums: dict[tuple[str, str, int], Sum] = field(default_factory=dict)
     seconds: Counter[tuple[str, int]] = field(default_factory=Counter)
     minutes: Counter[tuple[str, int]] = field(default_factory=Counter)
     guesses: dict[str, list[Figure]] = field(default_factory=dict)
 
-    def read(self, now: int) -> Steps[None]:
-        """Read on: the past hours where that is due, and at most two pages of entries."""
+    def read(self, now: int, most: int = ENTRIES_AT_ONCE) -> Steps[None]:
+        """Read on, so many entries at most, and a part of the past hours where that is due."""
         if now - self.looked_at > FORGET_MS:
             self._begin(now)
         self.looked_at = now
         if now // DAY_MS != self.day:
-            self.day = now // DAY_MS
+            self.day, self.past = now // DAY_MS, None
             self.sums = {key: spent for key, spent in self.sums.items() if key[2] >= self.day * HOURS}
             self.guesses = {entry: old for entry, old in self.guesses.items() if at_ms(entry) >= self.day * DAY_MS}
-        if self.past_due and now - self.past_at >= AGAIN_MS:
-            yield from self._read_past(now)
-        for _ in range(PAGES_AT_ONCE):
-            found: list[Entry] = yield from run(entries(self.door.keys.ledger, self.after))
-            for entry in found:
-                self._take(entry)
-                self.after = entry[0]
-            self.complete = len(found) < PAGE
-            if self.complete:
-                break
+        yield from self._read_past(now, most // 2)
+        found: list[Entry] = yield from run(entries(self.door.keys.ledger, self.after, most))
+        for entry in found:
+            self._take(entry)
+            self.after = entry[0]
+        self.behind = len(found) == most or self.past is not None
         self._forget(now)
 
     def _begin(self, now: int) -> None:
         start = min(now // HOUR_MS * HOUR_MS, now - TRACE * MINUTE_MS)
-        self.after, self.complete, self.past_due, self.past_at = f"{start - 1}-18446744073709551615", False, True, 0
+        self.after, self.past_due, self.past_at, self.past = f"{start - 1}-18446744073709551615", True, 0, None
         for kept in (self.sums, self.seconds, self.minutes, self.guesses):
             kept.clear()
 
-    def _read_past(self, now: int) -> Steps[None]:
-        hour = now // HOUR_MS
-        first_day = command("HGET", self.door.keys.ledger_log, "first_day", parse=lambda raw: int(raw or 0))
-        span = Span(self.day * DAY_MS, hour * HOUR_MS)
-        figures: list[Figure] = []
-        if span.since < span.until:
-            (known,) = yield Run([first_day])
-            figures = yield from sums_of(self.door, span, "hour", known)
-        self.past_due, self.past_at, self.from_hour = False, now, hour
-        self.sums = {key: spent for key, spent in self.sums.items() if key[2] >= hour}
-        self._add(figures)
+    def _read_past(self, now: int, most: int) -> Steps[None]:
+        if self.past_due and self.past is None and now - self.past_at >= AGAIN_MS:
+            # An entry of one of these hours that is amended from here on makes another look at them due.
+            self.past_due, self.past_at, self.from_hour = False, now, now // HOUR_MS
+            self.past = PastHours(self.door, self.day, self.from_hour)
+        figures = None if self.past is None else (yield from self.past.read(most))
+        if figures is not None:
+            self.past = None
+            self.sums = {key: spent for key, spent in self.sums.items() if key[2] >= self.from_hour}
+            self._add(figures)
 
     def _take(self, entry: Entry) -> None:
         entry_id, fields = entry
@@ -149,7 +151,7 @@ class Spending:
         order = sorted(models, key=lambda name: (-models[name].pico_usd, name))
         return {
             "day": moment(self.day * DAY_MS),
-            "complete": self.complete,
+            "complete": not self.behind,
             "bucket_s": HOUR_MS // 1000,
             "total": _told(total),
             "models": [_told(models[name]) | {"model": name, "series": series[name]} for name in order],

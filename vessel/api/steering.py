@@ -14,7 +14,7 @@ from vessel.api.faults import documented
 from vessel.api.moments import epoch_ms
 from vessel.api.session import Here
 from vessel.client import documents
-from vessel.client.gates import budgets, limits, maintained
+from vessel.client.gates import budgets, limits, maintained, refusals
 from vessel.client.survey import tiers
 from vessel.control import clear_maintenance, clock, set_maintenance
 from vessel.errors import InvalidRequest
@@ -49,13 +49,14 @@ class MaintenanceRequest(BaseModel):
     "/limits",
     summary="Show the headroom of every limit",
     responses={200: examples.answers("Limits", "Every gate in use.", {"object": "limits", "org": "default",
-               "plan": "developer", "breaker": None, "models": [], "budgets": []}), **documented()},
+               "plan": "developer", "breaker": None, "models": [], "refusals": [], "budgets": []}), **documented()},
 )  # fmt: skip
 async def show_limits(tenant: Tenant, here: Here) -> dict[str, Any]:
-    """Show what is left of each limit now, what holds calls back, and who waits."""
+    """Show what is left of each limit now, what holds calls back, who waits, and what was refused in the last day."""
     asking = here.asking(tenant)
     now = await here.runner.run(clock())
-    found, caps = await here.run(limits(asking)), await here.run(budgets(asking))
+    found, caps = await here.run(limits(asking, failover=True)), await here.run(budgets(here.door))
+    refused = await here.run(refusals(asking))
     settings = here.settings
     return {
         "object": "limits",
@@ -64,6 +65,7 @@ async def show_limits(tenant: Tenant, here: Here) -> dict[str, Any]:
         "plan": settings.groq_plan,
         "breaker": documents.breaker(found[0].view.provider) if found else None,
         "models": [documents.gate(gate) for gate in found],
+        "refusals": [documents.refused(one) for one in refused],
         "budgets": [documents.budget(cap) for cap in caps if cap.tenant in {None, tenant}],
     }
 

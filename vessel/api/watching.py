@@ -6,14 +6,16 @@ import asyncio
 import json
 import time
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from vessel.api.overview import Overview
 from vessel.api.own import OpenBatches, Own
-from vessel.api.spending import Spending
+from vessel.api.spending import ENTRIES_BEHIND, Spending
 from vessel.control import clock
 from vessel.errors import VesselError
+from vessel.keyspace.script import known
 from vessel.observe.logs import get_logger
 from vessel.observe.moments import moment
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 TICK_S = 1.0
+SCRIPTS = ("alive", "look")
+"""Scripts of a look: Redis takes longer to read them for the first time than for anything that a look asks."""
+
 TENANTS_KNOWN = 200
 TENANTS_AT_ONCE = 3
 """Tenants whose own work is read in a look; with more of them looking each has its turn."""
@@ -82,6 +87,11 @@ class Watching:
             if not self._viewers[tenant]:
                 del self._viewers[tenant]
 
+    async def prepare(self) -> None:
+        """Make Redis know the scripts of a look before the first one; without Redis nothing is done."""
+        with suppress(VesselError):
+            await self._session.runner.run_all([known(name) for name in SCRIPTS])
+
     def _start(self) -> None:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -104,12 +114,26 @@ class Watching:
             async with self._news:
                 self._frame = frame
                 self._news.notify_all()
-            left = TICK_S - (time.monotonic() - began)
-            try:
-                async with asyncio.timeout(max(0.05, left)):
-                    await self._kick.wait()
-            except TimeoutError:
-                continue
+            left = max(0.05, TICK_S - (time.monotonic() - began))
+            if not await self._kicked(left / 2):
+                await self._catch_up()
+                await self._kicked(left / 2)
+
+    async def _kicked(self, within_s: float) -> bool:
+        """Wait until somebody comes who has seen nothing yet, or for a time."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._kick.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _catch_up(self) -> None:
+        """Read on in a ledger that one look could not end: between looks, so that none of them costs much at once."""
+        if not (self._spending.behind and self._viewers):
+            return
+        with suppress(Exception):  # whatever it is, the next look meets it as well, and tells
+            await self._session.run(self._spending.read(await self._session.runner.run(clock()), ENTRIES_BEHIND))
 
     async def _look(self, frame: Frame) -> None:
         run = self._session.run

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import InvalidRequest, VesselError
+from vessel.jobs.record import PICO
 from vessel.usage.budgets import cap_nano
 from vessel.wire import JobState, parse_duration_s
 
@@ -349,7 +350,6 @@ class Batch:
 
 _COUNTED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED)
 _USAGE = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
-PICO = -12
 NANO = -9
 
 

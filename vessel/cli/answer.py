@@ -42,11 +42,17 @@ def answer(verb: Verb, text: str, asked: dict[str, Any], *, as_json: bool, strea
 def _print_as_it_comes(client: GroqClient, ask: Ask, timeout: float | None, *, as_json: bool) -> Result:
     """Print the pieces, in JSON one document each, and give the whole result."""
     with client.stream_ask(ask, timeout) as pieces:
-        for piece in pieces:
-            if as_json:
-                emit({"job_id": pieces.job_id, "piece": piece})
-            else:
-                say_on(piece)
+        try:
+            for piece in pieces:
+                if as_json:
+                    emit({"job_id": pieces.job_id, "piece": piece})
+                else:
+                    say_on(piece)
+        except KeyboardInterrupt as stop:
+            if not as_json:
+                say()
+            stop.add_note(f"Job {pieces.job_id} is cancelled; `vessel retry {pieces.job_id}` runs it again.")
+            raise
     if not as_json:
         say()
     return pieces.whole

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
-from vessel.cli.output import complain, emit, note, say, table, usd
+from vessel.cli.output import emit, note, say, table, usd
 from vessel.cli.reading import STDIN
 from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
-from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,6 +78,7 @@ def show(batch_id: str, *, as_json: bool) -> None:
     if as_json:
         emit(found.as_dict())
         return
+    files = found.as_dict()
     rows = {
         "id": found.id,
         "status": str(found.status),
@@ -87,9 +87,11 @@ def show(batch_id: str, *, as_json: bool) -> None:
         "tokens": f"{found.usage[0]:,} + {found.usage[1]:,}",
         "cost": usd(found.cost_usd),
         "cap": _cap(found),
-        "file": found.file,
-        "created": moment(found.created_at),
-        "expires": moment(found.expires_at),
+        "input": found.file,
+        "output": files["output_file_id"],
+        "errors": files["error_file_id"],
+        "created": times.stamp(found.created_at),
+        "expires": times.stamp(found.expires_at),
         "webhook": line(found.delivery) if found.delivery else None,
     }
     for name, value in rows.items():
@@ -123,7 +125,7 @@ def show_many(limit: int, *, as_json: bool) -> None:
     columns = ("ID", "STATUS", "DONE", "FAILED", "OF", "COST", "CREATED")
     rows = [
         (one.id, one.status, f"{one.completed:,}", f"{one.failed:,}", f"{one.total:,}", usd(one.cost_usd),
-         moment(one.created_at))
+         times.stamp(one.created_at))
         for one in found
     ]  # fmt: skip
     table(columns, rows, right=("DONE", "FAILED", "OF", "COST"))
@@ -143,13 +145,20 @@ def watch(batch_id: str, *, as_json: bool) -> int:
     """Follow a batch to its end; 1 when it, or a line of it, has no result."""
     try:
         found = _followed(batch_id, as_json=as_json)
-    except KeyboardInterrupt:
-        complain(f"-- The batch goes on. `vessel batch watch {batch_id}` follows it again; `batch cancel` ends it.")
+    except KeyboardInterrupt as stop:
+        stop.add_note(
+            f"The batch goes on. `vessel batch watch {batch_id}` follows it again; `vessel batch cancel {batch_id}` "
+            "ends it."
+        )
         raise
     if not as_json:
         tokens = f"{sum(found.usage[:2]):,} tokens, {usd(found.cost_usd)}"
         say(f"{found.status}: {found.completed:,} completed, {found.failed:,} failed of {found.total:,}; {tokens}")
         _say_report(found)
+        read = [f"`vessel batch results {batch_id}` writes the results"] if found.completed else []
+        read += [f"`vessel batch errors {batch_id}` tells why lines have none"] if found.failed else []
+        if read:
+            note(f"-- {'; '.join(read)}")
     return 0 if found.status is BatchStatus.COMPLETED and not found.failed else 1
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from vessel.cli import installed
+from vessel.cli.check_seen import Plan
 from vessel.cli.check_services import NAMES
-from vessel.cli.check_steps import Plan, look
+from vessel.cli.check_steps import look
 from vessel.cli.faults import DONE, BadUse
 from vessel.cli.output import emit, note, say
 from vessel.cli.preflight import split_tiers
 from vessel.observe import systemd
 from vessel.observe.logs import configure_logs, get_logger
+from vessel.observe.moments import moment
 from vessel.registry import load_registry, suggest
 from vessel.settings import load_settings
 
@@ -20,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from vessel.cli.check_steps import Seen, Step
+    from vessel.cli.check_seen import Seen, Step
     from vessel.registry import Model, Registry
 
 AGAIN_S = 1.0
+_EXPECTABLE = (*NAMES, "none", "units")
 TEST_CALLS = 3
 """How often a boot tries the test call, which may cost something, before it says that it fails."""
 
@@ -42,12 +47,14 @@ def check(
     settings = load_settings()
     registry = load_registry(settings.registry)
     chosen = split_tiers(tiers, registry, option="--tiers") if tiers is not None else tuple(registry.tiers)
-    plan = Plan(settings, chosen, _expected(expect), inference, timeout_s)
+    expected, units = _expected(expect, boot=boot)
+    plan = Plan(settings, chosen, expected, inference, timeout_s, units)
     if not as_json:
         say("🔥 Groq Hot Vessel Boot Verification")
     tell = _quiet if as_json else _print
     if boot:
         configure_logs(settings.log_format, settings.log_level)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # what was asked is what the steps tell
         seen = _until_ready(plan, deadline_s, tell)
     else:
         seen = look(plan, tell)
@@ -83,36 +90,44 @@ def message(seen: Seen, registry: Registry) -> list[str]:
 
 
 def _until_ready(plan: Plan, deadline_s: float, tell: Callable[[Step], None]) -> Seen:
-    """Look again until all is well, nothing that failed can come right by itself, or the time is over."""
-    until, calls, before = time.monotonic() + deadline_s, 0, ""
+    """Look again until all is well, nothing that failed can come right by itself, or the time is over.
+
+    The test call, which costs something, is made once all else is well, and by the last look in any case.
+    """
+    until, calls, before, hopeless = time.monotonic() + deadline_s, 0, "", False
     while True:
+        last = hopeless or time.monotonic() >= until
         shown: list[Step] = []
-        seen = look(plan, shown.append)
+        seen = look(plan, shown.append, last=last)
         calls += any(step.name == "inference" and step.ok is not None for step in shown)
-        left = until - time.monotonic()
-        hopeless = any(not step.waits for step in seen.failed)
-        if not seen.failed or hopeless or left <= 0 or calls >= TEST_CALLS:
+        if not seen.failed or last or calls >= TEST_CALLS:
             for step in shown:
                 tell(step)
             return seen
+        hopeless = any(not step.waits for step in seen.failed)
+        left = max(0.0, until - time.monotonic())
         first = seen.failed[0]
         text = f"Waiting for {first.title}: {first.text}"
         _status(f"{text} ({left:.0f} s left)")
-        if text != before:
+        if text != before and not hopeless:
             note(text)
         before = text
-        time.sleep(min(AGAIN_S, max(0.0, left)))
+        time.sleep(0.0 if hopeless else min(AGAIN_S, left))
 
 
 def _conclude_boot(seen: Seen, registry: Registry) -> None:
-    """Tell systemd and the log how it ended."""
+    """Tell systemd and the log how it ended; to somebody at a terminal the steps have told it."""
     if seen.failed:
-        codes = [step.code or step.name for step in seen.failed]
-        log.error("vessel.not_ready", failed=codes, first=seen.failed[0].text, cure=seen.failed[0].cure)
-        _status(f"Not ready: {seen.failed[0].title}: {seen.failed[0].text}")
-        return
-    line = "; ".join(part.strip() for part in message(seen, registry)[1:])
-    log.info("vessel.ready", readiness=line)
+        first = seen.failed[0]
+        event, facts = "vessel.not_ready", {
+            "failed": [step.code or step.name for step in seen.failed], "first": first.text, "cure": first.cure,
+        }  # fmt: skip
+        line = f"Not ready: {first.title}: {first.text}"
+    else:
+        line = "; ".join(part.strip() for part in message(seen, registry)[1:])
+        event, facts = "vessel.ready", {"readiness": line}
+    if not sys.stderr.isatty():
+        (log.error if seen.failed else log.info)(event, **facts)
     _status(line)
 
 
@@ -122,13 +137,28 @@ def _status(text: str) -> None:
     systemd.tell("STATUS=" + text.replace("\n", " ").encode("ascii", "replace").decode())
 
 
-def _expected(expect: str | None) -> frozenset[str]:
-    asked = ["api"] if expect is None else [name.strip() for name in expect.split(",") if name.strip()]
-    for name in asked:
-        if name not in (*NAMES, "none"):
-            hint = suggest(name, NAMES) or f" There are: {', '.join(NAMES)}, and none."
+def _expected(expect: str | None, *, boot: bool) -> tuple[frozenset[str], bool]:
+    """Read which faces have to answer, and whether systemd's units have to be active.
+
+    Raises BadUse. `units` are all faces that have one; at a boot that is so without the option where there are units.
+    """
+    asked = None if expect is None else [name.strip() for name in expect.split(",") if name.strip()]
+    for name in asked or ():
+        if name not in _EXPECTABLE:
+            hint = suggest(name, _EXPECTABLE) or f" There are: {', '.join(_EXPECTABLE)}."
             raise BadUse(f"--expect: there is no service {name!r}.{hint} Nothing was checked.", param="--expect")
-    return frozenset(asked) - {"none"}
+    wanted = "units" in asked if asked is not None else boot
+    installation = installed.find() if wanted else None
+    if installation is None:
+        if asked is not None and "units" in asked:
+            raise BadUse(
+                "--expect units: systemd has no units of Vessel here (ops/install.sh makes them). Nothing was checked.",
+                param="--expect",
+            )
+        return frozenset(["api"] if asked is None else asked) - {"none"}, False
+    # Where systemd does not tell, what does not answer is missing.
+    faces = {name for name in NAMES if installation.fault or installation.get(f"vessel-{name}")}
+    return frozenset(asked or ()).union(faces) - {"none", "units"}, True
 
 
 def _fastest(seen: Seen, registry: Registry) -> Model | None:
@@ -161,7 +191,7 @@ def _document(seen: Seen, registry: Registry) -> dict[str, Any]:
         "ready": not seen.failed,
         "status": "not_ready" if seen.failed else "ready",
         "failed": [step.code for step in seen.failed],
-        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "at": moment(time.time_ns() // 1_000_000),
         "steps": [
             {"name": step.name, "ok": step.ok, "code": step.code, "message": step.text, "cure": step.cure or None}
             for step in seen.steps

@@ -15,6 +15,7 @@ ASK_S = 5.0
 NAMES = ("api", "mcp", "flower")
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  where it listens, not where we do
 _SERVER_FAULT, _NOT_FOUND, OK = 500, 404, 200
+_LOGIN = frozenset({401, 403})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,14 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `refused`: nothing listens there."""
+    """What came back. `refused`: nothing of ours listens there; `foreign`: something else does."""
 
     url: str
     ok: bool
     text: str
     refused: bool = False
     status: int = 0
+    foreign: bool = False
 
 
 def of(settings: Settings) -> tuple[Service, ...]:
@@ -74,7 +76,7 @@ def _health(client: httpx.Client, url: str) -> Answer:
     except httpx.HTTPError as error:
         return _silent(url, error)
     except (ValueError, LookupError, TypeError):
-        return Answer(url, ok=False, text="what answers there is not Vessel's REST API")
+        return Answer(url, ok=False, text="what answers there is not Vessel's REST API", foreign=True)
     return Answer(url, found.status_code == OK, f"says {status}", status=found.status_code)
 
 
@@ -85,8 +87,10 @@ def _any(client: httpx.Client, url: str) -> Answer:
     except httpx.HTTPError as error:
         return _silent(url, error)
     if status == _NOT_FOUND:
-        return Answer(url, ok=False, text="there is no such path", refused=True)
-    return Answer(url, status < _SERVER_FAULT, f"answers (HTTP {status})", status=status)
+        return Answer(url, ok=False, text="what answers there has no such path", refused=True, foreign=True)
+    if status >= _SERVER_FAULT:
+        return Answer(url, ok=False, text=f"answers with a fault (HTTP {status})", status=status)
+    return Answer(url, ok=True, text=f"answers{', and asks for a login' if status in _LOGIN else ''}", status=status)
 
 
 def _silent(url: str, error: httpx.HTTPError) -> Answer:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from vessel.cli import check_services as services
+from vessel.cli import installed
+from vessel.cli.check_cures import UnitCures
+from vessel.cli.check_faces import faces, units
+from vessel.cli.check_seen import Plan, Seen, count, failed, passed, skipped
 from vessel.cli.faults import FAILED, MISSING
 from vessel.cli.launch import SIMULATOR_KEY
 from vessel.cli.simulated import running_simulator
@@ -28,7 +30,8 @@ from vessel.upstream.outcome import Failure, Reason
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vessel.client import Result
+    from vessel.cli.check_cures import Cures
+    from vessel.cli.check_seen import Step
     from vessel.keyspace.server import Server
     from vessel.settings import Settings
 
@@ -40,79 +43,25 @@ LOOK_S = 0.1
 TEST_PROMPT = "Answer with the one word: ready"
 TEST_CAP_USD = Decimal("0.001")
 TEST_TOKENS = 64
-_START_REDIS = "start it (`systemctl start redis-server`, or `vessel up`) and check VESSEL_REDIS_URL"
-_LOOK = "`vessel limits` shows what holds calls back, `vessel doctor` what else is wrong"
+AWAY = "it cannot be reached: nothing is accepted or served until it is back"
+_MEMORY = "nothing of their own: they cannot be seen while Redis has no memory to note them"
+_NOT_IN_ITS_WAY = frozenset({"mcp", "flower", "api", "sweeper", "services"})
 REFUSED = frozenset({Reason.UNAUTHORIZED, Reason.FORBIDDEN, Reason.SPEND_LIMIT})
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step found; `ok` None: not looked at, for the reason in `text`; `code` is for programs."""
+def look(plan: Plan, told: Callable[[Step], None], *, last: bool = True) -> Seen:
+    """Take every step, whatever the ones before found; `told` hears of each as it ends.
 
-    name: str
-    title: str
-    ok: bool | None
-    text: str
-    code: str | None = None
-    cure: str = ""
-    exit_code: int = FAILED
-    waits: bool = True
-    """Whether it may come right by itself within the deadline of a boot."""
-
-
-def passed(name: str, title: str, text: str) -> Step:
-    """Say that all is well."""
-    return Step(name, title, ok=True, text=text)
-
-
-def skipped(name: str, title: str, text: str) -> Step:
-    """Say why something was not looked at."""
-    return Step(name, title, ok=None, text=text)
-
-
-def failed(
-    name: str, title: str, text: str, code: str, cure: str, exit_code: int = FAILED, *, waits: bool = True
-) -> Step:
-    """Say what is wrong and what to do about it."""
-    return Step(name, title, ok=False, text=text, code=code, cure=cure, exit_code=exit_code, waits=waits)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is asked for: which tiers must be served, which services must answer, whether a test call is made."""
-
-    settings: Settings
-    tiers: tuple[str, ...]
-    expected: frozenset[str]
-    inference: bool
-    inference_s: float
-
-
-@dataclass(slots=True)
-class Seen:
-    """What the steps have learned, for each other and for the readiness message."""
-
-    steps: list[Step] = field(default_factory=list)
-    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-    redis: SyncRunner | None = None
-    server: Server | None = None
-    availability: Availability | None = None
-    faces: dict[str, str] = field(default_factory=dict)
-    """The addresses of the faces that answer, by name."""
-    result: Result | None = None
-    simulator: str | None = None
-
-    @property
-    def failed(self) -> list[Step]:
-        """Return the steps that failed."""
-        return [step for step in self.steps if step.ok is False]
-
-
-def look(plan: Plan, told: Callable[[Step], None]) -> Seen:
-    """Take every step, whatever the ones before found; `told` hears of each as it ends."""
-    seen = Seen(simulator=running_simulator(plan.settings.data_dir))
+    Unless this is the last look, the test call is made only where nothing else has failed.
+    """
+    seen = Seen(simulator=running_simulator(plan.settings.data_dir), last=last)
+    seen.installation = installed.find() if plan.units else None
+    if seen.installation is not None:
+        seen.cures = UnitCures(seen.installation)
     with seen.held:
-        for step in (_key, _groq, _reach_redis, _persistent, _workers, _sweeper, _faces, _maintenance, _inference):
+        for step in (
+            _key, _groq, _reach_redis, _persistent, _workers, _sweeper, faces, units, _maintenance, _inference,
+        ):  # fmt: skip
             for one in _taken(step, plan, seen):
                 seen.steps.append(one)
                 told(one)
@@ -126,7 +75,7 @@ def _taken(step: Callable[[Plan, Seen], list[Step]], plan: Plan, seen: Seen) -> 
     except Unreachable as error:
         seen.redis = None
         name = step.__name__.removeprefix("_")
-        return [failed(name, "Redis", error.message, error.code, _START_REDIS, MISSING)]
+        return [failed(name, "Redis", error.message, error.code, seen.cures.redis(), MISSING)]
 
 
 def accepted(settings: Settings, simulator: str | None) -> list[Step]:
@@ -148,12 +97,9 @@ def _key(plan: Plan, seen: Seen) -> list[Step]:
         return [passed("key", "API key", "that of the simulator, which is no secret")]
     if keys:
         place = "GROQ_API_KEY_FILE" if file else "GROQ_API_KEY"
-        return [passed("key", "API key", f"{_count(len(keys), 'key')} in {place}")]
-    if file:
-        text, cure = f"GROQ_API_KEY_FILE names {file}, which holds no usable key", f"write the key into {file}, alone"
-    else:
-        text, cure = "none is set", "set GROQ_API_KEY, or GROQ_API_KEY_FILE to a file that holds it"
-    return [failed("key", "API key", text, "key_missing", cure, MISSING, waits=bool(file))]
+        return [passed("key", "API key", f"{count(len(keys), 'key')} in {place}")]
+    text = f"{installed.credential_source(file)} (GROQ_API_KEY_FILE) holds no usable key" if file else "none is set"
+    return [failed("key", "API key", text, "key_missing", seen.cures.key(file), MISSING, waits=bool(file))]
 
 
 def _groq(plan: Plan, seen: Seen) -> list[Step]:
@@ -177,15 +123,15 @@ def _groq(plan: Plan, seen: Seen) -> list[Step]:
                 skipped("key_accepted", "Key accepted", "not known, as Groq was not reached")]  # fmt: skip
     reached = passed("groq", "Groq API", f"{url} answers in {took} ms{' (a simulator)' if seen.simulator else ''}")
     if not lists:
-        text = f"Groq answers, but refuses the key ({_reason(failures[0])})"
-        cure = "make a new key at https://console.groq.com/keys and write it where the old one is"
+        text = f"Groq answers, but refuses the key ({_reason(failures[0])}); jobs wait, and use no attempt"
+        cure = seen.cures.new_key(plan.settings.groq_api_key_file)
         return [reached, failed("key_accepted", "Key accepted", text, "key_refused", cure, FAILED, waits=False)]
     listed = frozenset(str(model["id"]) for model in lists[0] if model.get("active", True))
     if not listed:
         cure = "check the permissions of the key's project at https://console.groq.com/settings/limits"
         return [reached, failed("key_accepted", "Key accepted", "Groq lists no model for it", "no_models", cure)]
     seen.availability = Availability(listed, frozenset(), datetime.now(UTC).date())
-    text = f"{_count(len(listed), 'model')} listed"
+    text = f"{count(len(listed), 'model')} listed"
     if failures:
         bad = ", ".join(str(at) for at, answer in enumerate(answers, 1) if isinstance(answer, Failure))
         text += f"; {len(lists)} of {len(answers)} keys are accepted, number {bad} of the file is not"
@@ -207,7 +153,9 @@ def _reach_redis(plan: Plan, seen: Seen) -> list[Step]:
         runner.run(command("PING", parse=word))
     except VesselError as error:
         code = error.code if error.code in {"redis_refused", "redis_unreachable"} else "redis_not_set"
-        return [failed(name, title, error.message, code, _START_REDIS, MISSING)]
+        text = AWAY if code == "redis_unreachable" else error.message
+        cure = seen.cures.redis_user() if code == "redis_refused" else seen.cures.redis()
+        return [failed(name, title, text, code, cure, MISSING)]
     seen.redis = runner
     with contextlib.suppress(RedisRefused):
         seen.server = runner.run(info())
@@ -222,7 +170,7 @@ def _persistent(_plan: Plan, seen: Seen) -> list[Step]:
     if seen.server is None:
         cure = "give Vessel's Redis user the right to look: ACL SETUSER ... +info"
         return [failed(name, title, "Redis does not let its user run INFO", "redis_not_persistent", cure)]
-    wrong = _forgets(seen.server)
+    wrong = _forgets(seen.server, seen.cures)
     if wrong:
         return [failed(name, title, *wrong)]
     sync = ""
@@ -232,21 +180,21 @@ def _persistent(_plan: Plan, seen: Seen) -> list[Step]:
     return [passed(name, title, f"append-only file{f', fsync {sync}' if sync else ''}{kept.get(sync, '')}")]
 
 
-def _forgets(server: Server) -> tuple[str, str, str] | None:
+def _forgets(server: Server, cures: Cures) -> tuple[str, str, str] | None:
     """Say how a server would lose or refuse jobs, with its code and the cure."""
     if not server.appends:
         text = "the append-only file is off: after a crash of Redis all jobs since its last snapshot are gone"
-        return text, "redis_not_persistent", "redis-cli CONFIG SET appendonly yes, and the same in redis.conf"
+        return text, "redis_not_persistent", cures.redis_setting("appendonly", "yes")
     if server.writes_fail:
         cure = "free space on Redis' disk, then look into its log"
         return f"its last write failed ({server.writes_fail})", "redis_not_persistent", cure
     if (server.memory_part or 0.0) >= 1.0:
-        cure = "redis-cli CONFIG SET maxmemory <more>; ops/runbooks/redis-full.md"
-        return "its memory is full, so it takes no job and no result", "redis_full", cure
+        cure = f"{cures.redis_setting('maxmemory', '<more>')}; ops/runbooks/redis-full.md"
+        return "its memory is full, so new jobs are refused; results are still kept", "redis_full", cure
     policy = server.text("maxmemory_policy") or "noeviction"
     if server.number("maxmemory") and policy != "noeviction":
-        cure = "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
-        return f"it throws jobs away when memory is full ({policy})", "redis_evicts", cure
+        text = f"it throws jobs away when memory is full ({policy})"
+        return text, "redis_evicts", cures.redis_setting("maxmemory-policy", "noeviction")
     return None
 
 
@@ -259,11 +207,12 @@ def _workers(plan: Plan, seen: Seen) -> list[Step]:
     alive = patiently(lambda: runner.run(door.alive(plan.tiers)), lambda one: all(one.values()))
     asleep = [tier for tier, count in alive.items() if not count]
     if asleep:
-        cure = f"start them: `vessel worker --tiers {','.join(asleep)}`, or their unit; then look into its log"
-        return [failed(name, title, f"none is alive for {', '.join(asleep)}", "worker_missing", cure)]
+        text = f"none is alive for {', '.join(asleep)}: their jobs wait"
+        cure = _MEMORY if seen.full else seen.cures.workers(asleep)
+        return [failed(name, title, text, "worker_missing", cure)]
     processes = seen.redis.run(command("HLEN", door.keys.slots, parse=int))
     slots = seen.redis.run(door.slots())
-    text = f"every tier is served ({len(alive)}), by {_count(processes, 'process', 'es')} with {slots} slots"
+    text = f"every tier is served ({len(alive)}), by {count(processes, 'process', 'es')} with {slots} slots"
     return [passed(name, title, text)]
 
 
@@ -275,26 +224,8 @@ def _sweeper(plan: Plan, seen: Seen) -> list[Step]:
     owner = patiently(lambda: runner.run(role), bool)
     if owner:
         return [passed(name, title, f"run by {owner}")]
-    cure = "start the scheduler: `vessel scheduler`, or its unit; workers sweep as well"
-    return [failed(name, title, "nobody runs them: batches are not fed, lost jobs stay", "sweeper_missing", cure)]
-
-
-def _faces(plan: Plan, seen: Seen) -> list[Step]:
-    found = []
-    for service in services.of(plan.settings):
-        expected = service.name in plan.expected
-        answer = services.ask(service, plan.settings, alone=expected)
-        if answer.ok:
-            seen.faces[service.name] = answer.url
-            found.append(passed(service.name, service.title, f"{answer.url} {answer.text}"))
-        elif expected or not answer.refused:
-            code = service.down if answer.refused else f"{service.name}_unhealthy"
-            cure = f"start it: `{service.command}`, or its unit; then look into its log"
-            found.append(failed(service.name, service.title, f"{answer.url}: {answer.text}", code, cure))
-        else:
-            text = "does not run, and was not asked for (--expect)"
-            found.append(skipped(service.name, service.title, text))
-    return found
+    text = "nobody runs them: batches are not fed, lost jobs stay"
+    return [failed(name, title, text, "sweeper_missing", _MEMORY if seen.full else seen.cures.scheduler())]
 
 
 def _maintenance(plan: Plan, seen: Seen) -> list[Step]:
@@ -306,8 +237,8 @@ def _maintenance(plan: Plan, seen: Seen) -> list[Step]:
     if not active:
         return [passed(name, title, "off")]
     which = ", ".join(one.tier or "everything" for one in active)
-    cure = "`vessel maintenance status` says why and until when; `vessel maintenance off` ends it"
-    return [failed(name, title, f"on for {which}: jobs are accepted and held", "maintenance_on", cure)]
+    text = f"on for {which}: jobs are accepted and held"
+    return [failed(name, title, text, "maintenance_on", seen.cures.maintenance())]
 
 
 def _inference(plan: Plan, seen: Seen) -> list[Step]:
@@ -315,7 +246,8 @@ def _inference(plan: Plan, seen: Seen) -> list[Step]:
     name, title = "inference", "Test call"
     if not plan.inference:
         return [skipped(name, title, "left out (--no-inference)")]
-    first = next((step for step in seen.failed if step.name not in {"mcp", "flower", "api", "sweeper"}), None)
+    aside = _NOT_IN_ITS_WAY if seen.last else frozenset[str]()
+    first = next((step for step in seen.failed if step.name not in aside), None)
     if first is not None:
         return [skipped(name, title, f"not made, as {first.title.lower()} failed")]
     tier = "ultra_fast" if "ultra_fast" in plan.tiers else plan.tiers[0]
@@ -329,9 +261,11 @@ def _inference(plan: Plan, seen: Seen) -> list[Step]:
         except WaitTimeout as error:
             with contextlib.suppress(VesselError):
                 client.cancel(error.job_id or "")
-            return [failed(name, title, f"no answer within {plan.inference_s:g} s", "inference_failed", _LOOK)]
+            text = f"no answer within {plan.inference_s:g} s"
+            return [failed(name, title, text, "inference_failed", seen.cures.inference(error.job_id))]
         except VesselError as error:
-            return [failed(name, title, error.message, "inference_failed", _LOOK)]
+            cure = seen.cures.inference(getattr(error, "job_id", None))
+            return [failed(name, title, error.message, "inference_failed", cure)]
     tokens = result.usage.prompt_tokens + result.usage.completion_tokens
     took = time.monotonic() - began
     text = f"{result.model} answered in {took:.2f} s through the queue, {tokens} tokens, {result.cost_usd:f} USD"
@@ -348,7 +282,3 @@ def patiently(look: Callable[[], T], well: Callable[[T], bool]) -> T:
 
 def _reason(failure: Failure) -> str:
     return f"{failure.reason}, HTTP {failure.status}" if failure.status else str(failure.reason)
-
-
-def _count(number: int, what: str, plural: str = "s") -> str:
-    return f"{number} {what}{'' if number == 1 else plural}"

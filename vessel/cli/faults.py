@@ -28,7 +28,7 @@ SERVER_FAULT = 500
 
 
 class Interrupted(BaseException):
-    """The user wants the command to end."""
+    """The user wants the command to end. Its text says what goes on or was cancelled, if anything was begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ def interruptible(command: Callable[P, T]) -> Callable[P, T]:
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return command(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise Interrupted from None
+        except KeyboardInterrupt as stop:
+            raise Interrupted(" ".join(getattr(stop, "__notes__", []))) from None
         except BrokenPipeError:
             raise ReaderLeft from None
         except ExceptionGroup as errors:  # a host of `vessel mcp` that was killed, met by several coroutines
@@ -84,8 +84,8 @@ def conclude(command: Callable[[], int | None], *, as_json: bool) -> int:
     except ReaderLeft:
         _forget_stdout()
         return DONE
-    except Interrupted:
-        fault = Fault("Interrupted.", "interrupted", INTERRUPTED, "interrupted")
+    except Interrupted as stop:
+        fault = Fault(f"Interrupted. {stop}".rstrip(), "interrupted", INTERRUPTED, "interrupted")
     except VesselError as error:
         fault = Fault(error.message, error.code, error.exit_code, error_type(error), error.param)
     except TyperException as error:

@@ -9,17 +9,21 @@ from rich.text import Text
 
 from vessel.cli import times
 from vessel.cli.maintenance import described, held_line
+from vessel.gate.refusals import GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from vessel.client import Budget, GateInfo, MaintenanceInfo
+    from vessel.gate.refusals import Kind, Refused
     from vessel.gate.view import Breaker, Level
 
 LANES = ("interactive", "normal", "batch")
+FAILOVER = "the failover vessel"
 ORDER = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd")
 NARROW, BAR, SHORT_BAR = 90, 24, 12
 LOW, MIDDLE = 0.15, 0.5
+MOST_REFUSED = 8
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
@@ -32,10 +36,11 @@ class Screen:
     gates: tuple[GateInfo, ...]
     info: MaintenanceInfo
     budgets: tuple[Budget, ...] = ()
+    refusals: tuple[Refused, ...] = ()
 
 
 def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
-    """Draw the gates in use first, each with its gauges; idle ones are a line each."""
+    """Draw the gates in use first, each with its gauges; idle ones are a line each, and then what was refused."""
     busy = [gate for gate in screen.gates if _in_use(gate)]
     idle = [gate for gate in screen.gates if not _in_use(gate)]
     lines = [*_head(screen)]
@@ -52,7 +57,7 @@ def draw(screen: Screen, width: int, *, unicode: bool = True) -> list[Text]:
         lines.append(Text())
         name_width = _widest(gate.gate for gate in idle)
         lines += [_idle(gate, name_width) for gate in idle]
-    return lines
+    return [*lines, *_refused(screen.refusals)]
 
 
 def in_order(limits: Mapping[str, Level]) -> list[Level]:
@@ -88,7 +93,7 @@ def _in_use(gate: GateInfo) -> bool:
 
 
 def _title(gate: GateInfo) -> Text:
-    return Text.assemble((gate.gate, "bold"), f"  {gate.tier}")
+    return Text.assemble((gate.gate, "bold"), f"  {gate.tier or FAILOVER}")
 
 
 def _gauge(gate: GateInfo, level: Level, widths: tuple[int, int], width: int, *, unicode: bool) -> Text:
@@ -128,7 +133,8 @@ def _facts(gate: GateInfo) -> Iterator[tuple[str, str, str]]:
         yield "breaker", text, style
     if view.blocked_ms:
         why = f" ({view.blocked_why.upper()})" if view.blocked_why and view.blocked_why != "retry-after" else ""
-        yield "blocked", f"Groq asked to wait{why}, {times.span(view.blocked_ms / 1000)} more", "bold yellow"
+        who = "Groq" if gate.tier else "its endpoint"
+        yield "blocked", f"{who} asked to wait{why}, {times.span(view.blocked_ms / 1000)} more", "bold yellow"
     calls = [f"{view.running:,} running"] if view.running else []
     calls += [f"{view.fed:,} about to ask"] if view.fed else []
     if view.bookings:
@@ -165,7 +171,28 @@ def _fact(name: str, text: str, style: str) -> Text:
 
 def _idle(gate: GateInfo, width: int) -> Text:
     caps = ", ".join(f"{level.capacity:,} {level.name.upper()}" for level in in_order(gate.view.limits))
-    return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}", "dim")
+    only = "" if gate.tier else f" ({FAILOVER})"
+    return Text(f"{gate.gate:<{width}}  full: {caps or 'no limits are known'}{only}", "dim")
+
+
+def _refused(refusals: Sequence[Refused]) -> Iterator[Text]:
+    if not refusals:
+        return
+    yield Text()
+    yield Text("Refused in the last 24 hours", "bold")
+    shown = refusals[:MOST_REFUSED]
+    models, whys = (_widest(texts) for texts in ((one.kind.model for one in shown), (_why(one.kind) for one in shown)))
+    for one in shown:
+        part = "all" if one.this_hour == one.day else f"{one.this_hour:,} of them"
+        now = f", {part} in this hour" if one.this_hour else ""
+        yield Text(f"  {one.kind.model:<{models}}  {_why(one.kind):<{whys}}  {one.day:,}{now}")
+    if len(refusals) > len(shown):
+        yield Text(f"  and of {len(refusals) - len(shown)} more kinds; --json tells all", "dim")
+
+
+def _why(kind: Kind) -> str:
+    why = kind.why.upper() if kind.why in ORDER else kind.why.replace("_", " ")
+    return f"{why}, before it was sent" if kind.by == GATE else f"{why}, by {kind.by.capitalize()}"
 
 
 def _lanes(counts: Sequence[int]) -> str:

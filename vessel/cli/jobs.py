@@ -9,10 +9,10 @@ from vessel.cli.answer import result_document
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import emit, say, table, usd
 from vessel.cli.reading import words
+from vessel.cli.waiting import endings, waiting_line
 from vessel.cli.webhooks import line
 from vessel.client import GroqClient, JobFailed, Result, documents
 from vessel.control import clock
-from vessel.observe.moments import moment
 from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:
@@ -41,7 +41,15 @@ def show_many(state: str | None, tier: str | None, since: str | None, limit: int
             emit(job_document(one))
         return
     rows = [
-        (j.id, j.state, j.served_tier or j.tier, j.served_model or j.model, j.priority, moment(j.created_at), j.reason)
+        (
+            j.id,
+            j.state,
+            j.served_tier or j.tier,
+            j.served_model or j.model,
+            j.priority,
+            times.stamp(j.created_at),
+            j.reason,
+        )
         for j in found
     ]
     table(("ID", "STATE", "TIER", "MODEL", "PRIORITY", "CREATED", "REASON"), rows)
@@ -54,12 +62,17 @@ def wait(given: list[str], timeout: float | None, *, as_json: bool) -> int:
         raise BadUse("No job id was given. Name at least one, or - to read ids from standard input.")
     failed = 0
     with GroqClient() as client:
-        for ended in client.wait(ids, timeout):
-            failed += isinstance(ended, JobFailed)
-            if as_json:
-                emit(_failure_document(ended) if isinstance(ended, JobFailed) else result_document(ended))
-            else:
-                say(_ending_line(ended))
+        try:
+            for ended in endings(client, ids, timeout):
+                failed += isinstance(ended, JobFailed)
+                if as_json:
+                    emit(_failure_document(ended) if isinstance(ended, JobFailed) else result_document(ended))
+                else:
+                    say(_ending_line(ended))
+        except KeyboardInterrupt as stop:
+            which = f"Job {ids[0]} goes on" if len(ids) == 1 else "The jobs go on"
+            stop.add_note(f"{which}. `vessel wait` with the same ids waits again, `vessel cancel ID` ends one.")
+            raise
     return FAILED if failed else 0
 
 
@@ -89,12 +102,15 @@ def retry(job_id: str, *, as_json: bool) -> None:
 def show_events(job_id: str, *, follow: bool, as_json: bool) -> None:
     """Print a job's events as they are read."""
     with GroqClient() as client:
-        for event in client.events(job_id, follow=follow):
-            at = moment(event.at)
-            if as_json:
-                emit(documents.event(event))
-            else:
-                say(f"{at}  {event.name:<10} {event.state:<10} {event.detail}".rstrip())
+        try:
+            for event in client.events(job_id, follow=follow):
+                if as_json:
+                    emit(documents.event(event))
+                else:
+                    say(f"{times.exact(event.at)}  {event.name:<10} {event.state:<10} {event.detail}".rstrip())
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"The job goes on; `vessel job {job_id}` shows where it stands.")
+            raise
 
 
 def job_document(job: Job, *, whole: bool = False) -> dict[str, Any]:
@@ -107,29 +123,21 @@ def answer_of(job: Job) -> str | None:
     return Result(job).text if job.response is not None else None
 
 
-def waiting_line(waiting: Waiting, now_ms: int) -> str:
-    """Say why a job waits and, as far as that is known, until when."""
-    if waiting.until is None:
-        return waiting.detail
-    if waiting.estimated:
-        return f"{waiting.detail}; about {times.span((waiting.until - now_ms) / 1000)}"
-    return f"{waiting.detail}; until {times.until(waiting.until, now_ms)}"
-
-
 def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any] | None) -> None:
     where = ", failed over to openai" if job.served_vessel == "openai" else ""
     served = f"{job.served_model} ({job.served_tier}{where})" if job.served_model else f"{job.model} ({job.tier})"
+    most = "at most " if (job.usage or {}).get("unknown_calls") else ""
     facts = {
         "job": job.id,
         "state": f"{job.state}: {job.message or job.reason}" if job.reason else str(job.state),
         "waits": waiting_line(waiting, now_ms) if waiting else None,
         "model": served,
         "routing": "; ".join(job.reasons),
-        "created": moment(job.created_at),
-        "finished": moment(job.finished_at),
+        "created": times.stamp(job.created_at),
+        "finished": times.stamp(job.finished_at),
         "retry of": job.retry_of,
-        "usage": f"{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
-        "cost": usd(job.cost_usd) if job.cost_usd is not None else None,
+        "usage": f"{most}{job.usage['prompt_tokens']} + {job.usage['completion_tokens']} tokens" if job.usage else None,
+        "cost": f"{most}{usd(job.cost_usd)}" if job.cost_usd is not None else None,
         "webhook": line(webhook) if webhook else None,
     }
     for name, value in facts.items():
@@ -137,18 +145,25 @@ def _show(job: Job, waiting: Waiting | None, now_ms: int, webhook: dict[str, Any
             say(f"{name:<13}{value}")
     if job.attempts:
         say()
-        rows = [
-            (a.number, a.model, a.tier, moment(a.started_at), a.duration_ms, a.outcome, a.status, a.message)
-            for a in job.attempts
-        ]
-        columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS", "MESSAGE")
-        table(columns, rows, right=("TRY", "MS", "STATUS"))
-        for attempt in job.attempts:
-            for note in attempt.notes:
-                say(f"try {attempt.number}: {note}")
+        _show_tries(job)
     text = answer_of(job)
     if text is not None:
         say(f"\n{text}")
+
+
+def _show_tries(job: Job) -> None:
+    """Print a row for each call, then what was said of them, each text once."""
+    rows = [
+        (a.number, a.model, a.tier, times.stamp(a.started_at), a.duration_ms, a.outcome, a.status) for a in job.attempts
+    ]
+    columns = ("TRY", "MODEL", "TIER", "STARTED", "MS", "OUTCOME", "STATUS")
+    table(columns, rows, right=("TRY", "MS", "STATUS"))
+    told: dict[str, list[str]] = {}
+    for attempt in job.attempts:
+        for text in filter(None, (attempt.message, *attempt.notes)):
+            told.setdefault(text, []).append(str(attempt.number))
+    for text, tries in told.items():
+        say(f"try {', '.join(tries)}: {text}")
 
 
 def _failure_document(failed: JobFailed) -> dict[str, Any]:

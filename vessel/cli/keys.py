@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vessel.api import keys as api_keys
+from vessel.cli import times
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import complain, emit, note, say, table
 from vessel.client import GroqClient
@@ -47,8 +48,8 @@ def show(*, as_json: bool) -> None:
             k.tenant,
             "admin" if k.admin else "-",
             k.quota or "-",
-            moment(k.created_at),
-            moment(k.expires_at),
+            times.stamp(k.created_at),
+            times.stamp(k.expires_at),
             k.note,
         )
         for k in found

@@ -38,8 +38,9 @@ def look(client: GroqClient) -> Screen:
     """Read everything that is shown."""
     settings = client.door.settings
     return Screen(
-        settings.org, settings.groq_plan, tuple(client.limits()), client.maintenance(), tuple(client.budgets())
-    )
+        settings.org, settings.groq_plan, tuple(client.limits()), client.maintenance(), tuple(client.budgets()),
+        tuple(client.refusals()),
+    )  # fmt: skip
 
 
 def _again(client: GroqClient, first: Screen) -> Iterator[Screen | Unreachable]:
@@ -83,7 +84,7 @@ def _watch(client: GroqClient, first: Screen) -> None:
 def _print(screen: Screen, *, gap: bool) -> None:
     to = console()
     for line in draw(screen, to.width, unicode=_unicode()):
-        to.print(line, no_wrap=True, overflow="crop", crop=True)
+        to.print(line, no_wrap=True, overflow="ellipsis", crop=True)
     if gap:
         to.print()
 
@@ -105,4 +106,5 @@ def document(screen: Screen) -> dict[str, Any]:
         "maintenance": documents.maintenance(screen.info)["maintenance"],
         "held": documents.maintenance(screen.info)["held"],
         "models": [documents.gate(gate) for gate in screen.gates],
+        "refusals": [documents.refused(one) for one in screen.refusals],
     }

@@ -11,11 +11,13 @@ from vessel.cli.commands import ask, hooks, look, operate, queue, steer
 from vessel.cli.commands import batch as batches
 from vessel.cli.commands import report as reporting
 from vessel.cli.commands import run as running
+from vessel.cli.commands.examples import epilog
 from vessel.cli.faults import conclude, interruptible, wants_json
 from vessel.cli.output import escape_what_cannot_be_written, fill_closed_streams, say
 
+NAME = "Groq behind a job queue: one Celery queue per model tier, limits kept, fallback, exact usage and cost."
 HELP = (
-    "Groq behind a job queue: one Celery queue per model tier, limits kept, fallback, exact usage and cost.\n\n"
+    f"{NAME}\n\n"
     "Exit codes: 0 done, 1 the job or check failed, 2 bad use or settings, 3 something needed is unreachable or "
     "missing, 130 interrupted. With --json an error is also a document on standard output: "
     '{"error": {"message", "type", "code", "param"}}.'
@@ -62,7 +64,7 @@ for panel, members in {
     "Operate": (operate.check, operate.doctor, operate.backup, operate.restore),
 }.items():
     for command in members:
-        app.command(rich_help_panel=panel)(interruptible(command))
+        app.command(rich_help_panel=panel, epilog=epilog(command.__name__))(interruptible(command))
 app.add_typer(batches.batch, rich_help_panel="Queue")
 for group in (steer.maintenance, steer.budget, steer.keys, hooks.webhooks):
     app.add_typer(group, rich_help_panel="Steer")

@@ -81,16 +81,21 @@ def complain(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Write a table to standard output; columns named in `right` hold numbers."""
+    """Write a table to standard output; columns in `right` hold numbers.
+
+    It is as wide as it has to be: a row stays a line, ids can be copied, and a narrow terminal breaks where it must.
+    """
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False, show_edge=False)
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
         made.add_row(*(escaped(cell) for cell in row))
-    console().print(made)
+    to = console()
+    to.width = max(to.width, to.measure(made, options=to.options.update(width=PIPE_WIDTH)).maximum)
+    to.print(made)
 
 
 def console() -> Console:

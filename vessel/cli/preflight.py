@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from vessel.cli.faults import BadUse
+from vessel.cli.installed import credential_source
 from vessel.errors import NoKey
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.script import command, word
@@ -30,9 +31,10 @@ def key_source(settings: Settings) -> KeySource:
     source = KeySource(key, settings.groq_api_key_file)
     if source.current() is None:
         if settings.groq_api_key_file:
+            file = credential_source(settings.groq_api_key_file)
             raise NoKey(
-                f"GROQ_API_KEY_FILE names {settings.groq_api_key_file}, which holds no usable key, so nothing was "
-                "started. Write the key into it, alone and readable by this user."
+                f"GROQ_API_KEY_FILE names {file}, which holds no usable key, so nothing was started. Write the key "
+                "into it, alone and readable by this user."
             )
         raise NoKey(NO_KEY)
     return source

@@ -23,7 +23,7 @@ def serve_rest(host: str | None, port: int | None, *, as_json: bool) -> int:
         if as_json:
             emit({"event": "listening", "url": url, "pid": os.getpid()})
         else:
-            say(f"Vessel's API on {url}/v1 (openai SDK) and {url} (groq SDK)")
+            say(f"Vessel's API on {url}/v1 (openai SDK) and {url} (groq SDK); the console is {url}/")
 
     asked = serve(settings, started)
     if as_json:

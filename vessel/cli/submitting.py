@@ -57,7 +57,11 @@ def submit_file(file: Path, defaults: dict[str, Any], *, as_json: bool) -> None:
     with GroqClient() as client:
         availability = client.runner.run(client.door.availability())
         found = read_requests(file, defaults, client, availability)
-        handles = client.submit_many(line.request for line in found)
+        try:
+            handles = client.submit_many(line.request for line in found)
+        except KeyboardInterrupt as stop:
+            stop.add_note("Some lines may have been accepted before: `vessel jobs --since 1m` lists their jobs.")
+            raise
     for line, handle in zip(found, handles, strict=True):
         if as_json:
             emit({"id": handle.id, "line": line.number, "custom_id": line.custom_id, "tier": handle.tier,

@@ -52,8 +52,6 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         spool=Spool(settings.data_dir / "spool"), upstream=upstream,
     )  # fmt: skip
     _export(settings, sweeper)
-    with suppress(Unreachable):
-        await sweeper.prepare()
     work = [asyncio.ensure_future(one) for one in (sweeper.run(), systemd.beat())]
     systemd.ready("sweeps")
     try:

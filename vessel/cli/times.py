@@ -1,4 +1,7 @@
-"""Times as people write and read them: in the local time zone, and as spans. Programs get ISO 8601 in UTC."""
+"""Times as people write and read them: in the local time zone, which is named, and as spans.
+
+Programs get ISO 8601 in UTC (`observe.moments`); days and months of money are those of UTC and say so.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from vessel.cli.faults import BadUse
+from vessel.observe.moments import local
 from vessel.wire import LONGEST_S, parse_duration_s
 
 _CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)", re.ASCII)
@@ -29,7 +33,7 @@ def parse_until(text: str, now_ms: int, *, option: str = "--until") -> int:
         )
     at = int(until.timestamp() * 1000)
     if at <= now_ms:
-        told = until.astimezone().strftime("%Y-%m-%d %H:%M")
+        told = until.astimezone().strftime("%Y-%m-%d %H:%M %Z")
         raise BadUse(
             f"{option}: {told} is over; it is {clock(now_ms)}. Nothing was changed. Name a later time.", param=option
         )
@@ -79,19 +83,30 @@ def _two(amount: int, size: int, unit: str, smaller: str) -> str:
 
 
 def clock(at_ms: int, now_ms: int | None = None) -> str:
-    """Write a time of day in the local zone, with its date where that is not today's."""
+    """Write a time of day in the local zone, with its date where that is not today's: `18:30 EET`."""
     at = _local(at_ms)
     today = now_ms is None or _local(now_ms).date() == at.date()
-    return at.strftime("%H:%M") if today else f"{at.day} {at.strftime('%b %H:%M')}"
+    return at.strftime("%H:%M %Z") if today else f"{at.day} {at.strftime('%b %H:%M %Z')}"
 
 
 def second(at_ms: int) -> str:
-    """Write a time of day in the local zone, to the second."""
-    return _local(at_ms).strftime("%H:%M:%S")
+    """Write a time of day in the local zone, to the second: `18:30:05 EET`."""
+    return _local(at_ms).strftime("%H:%M:%S %Z")
+
+
+def stamp(at_ms: int | None) -> str | None:
+    """Write a date and a time in the local zone, to the second: `2026-11-27 18:30:05 EET`; None and 0 are no time."""
+    return local(at_ms) if at_ms else None
+
+
+def exact(at_ms: int) -> str:
+    """Write a date and a time in the local zone, to the millisecond."""
+    at = _local(at_ms)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03} {at:%Z}"
 
 
 def until(at_ms: int, now_ms: int) -> str:
-    """Write a time to come with how far it is off: `18:30 (in 12 min)`; seconds are told when it is near."""
+    """Write a time to come with how far it is off: `18:30 EET (in 12 min)`; seconds are told when it is near."""
     left = (at_ms - now_ms) / 1000
     told = second(at_ms) if left < _NEAR else clock(at_ms, now_ms)
     return f"{told} (in {span(left)})" if left > 0 else f"{told} (now)"

@@ -21,6 +21,7 @@ from vessel.client.steps import Run, drive, iterate
 from vessel.client.usage import EVERYTHING, Span, ledger, report
 from vessel.control import clock
 from vessel.errors import VesselError
+from vessel.observe.moments import moment
 from vessel.usage.log import at_ms, render
 from vessel.usage.sums import DAY_MS, HOUR_MS, NONE, read_entry
 from vessel.wire import parse_duration_s
@@ -276,7 +277,7 @@ def _entry_rows(found: Iterable[Entry]) -> Iterator[Sequence[object]]:
 def _flat(entry: Entry) -> dict[str, Any]:
     row = read_entry(entry)
     tokens = row.pop("tokens", {})
-    at = datetime.fromtimestamp(at_ms(entry[0]) / 1000, UTC).isoformat(timespec="milliseconds")
+    at = moment(at_ms(entry[0]))
     row |= {f"{name}_tokens": tokens.get(name, 0) for name in ("input", "cached", "output")} | {"timestamp": at}
     return row | {"cost_usd": f"{Decimal(row.get('cost_usd') or 0):f}", "estimated": bool(row.get("estimated"))}
 

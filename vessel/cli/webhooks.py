@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
@@ -34,7 +35,7 @@ def show_many(state: str | None, limit: int, *, as_json: bool) -> None:
             emit(one.as_dict())
         return
     rows = [
-        (d.id, d.type, d.state, d.attempts, _last(d), moment(d.next_at) or moment(d.settled_at), shown(d.url))
+        (d.id, d.type, d.state, d.attempts, _last(d), times.stamp(d.next_at) or times.stamp(d.settled_at), shown(d.url))
         for d in found
     ]
     table(("OF", "TYPE", "STATE", "TRIES", "LAST", "NEXT OR ENDED", "TO"), rows, right=("TRIES",))
@@ -64,11 +65,13 @@ def line(webhook: dict[str, Any]) -> str:
     """Say what became of the webhook of a job or batch, as a look at it describes it."""
     if webhook["state"] is None:
         return f"{webhook['url']} when it has ended"
-    told = f"{webhook['state']} after {webhook['attempts']} tries" if webhook["attempts"] else webhook["state"]
+    tries = webhook["attempts"]
+    told = f"{webhook['state']} after {tries} {'try' if tries == 1 else 'tries'}" if tries else webhook["state"]
     if webhook["tries"] and webhook["state"] != "delivered":
         told += f": {webhook['tries'][-1]['message']}"
     if webhook["next_attempt_at"]:
-        told += f"; next at {webhook['next_attempt_at']}"
+        at = datetime.fromisoformat(webhook["next_attempt_at"])
+        told += f"; next at {times.stamp(int(at.timestamp() * 1000))}"
     return f"{told}; {webhook['url']}"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vessel.client.carrier import carried, no_worker, outage_of
@@ -14,7 +13,8 @@ from vessel.client.looking import with_body
 from vessel.client.steps import Await, Run, Steps, run
 from vessel.control import cancel, retry
 from vessel.dispatch.queues import tiers_of
-from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, UnsupportedContent, WaitTimeout
+from vessel.errors import JobNotFound, NoWorkers, RedisUnreachable, UnsupportedContent, VesselError, WaitTimeout
+from vessel.observe.moments import local
 from vessel.watch import succeeded
 from vessel.watch.waiting import Why
 from vessel.wire import JobState, OnOutage
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 AVAILABILITY_S = 2.0
 """How long a producer believes what it knows about the models served."""
 
-LOOK_S = 1.5
-"""A waiting call looks once for a worker after this long: an outage is told within two seconds."""
+LOOK_S, LONGEST_LOOK_S = 1.5, 60.0
+"""A waiting call looks for a worker after this long: an outage is told within two seconds. With nothing to tell it
+looks again, ever more rarely."""
 
 _TOLD = frozenset({Why.MAINTENANCE, Why.OUTAGE, Why.BUDGET})
+
+_RAISE = "It goes on when the cap is raised with `vessel budget set`; to give it up: `vessel cancel"
 
 log = logging.getLogger("groq_vessel")
 
@@ -105,12 +108,12 @@ class Asking:
         try:
             accepted = yield from run(self.door.create(prepared))
             if accepted.id == job_id:
-                return succeeded((yield from self._follow(replies, prepared, until)))
+                return succeeded((yield from self._follow(replies, prepared, until, timeout_s)))
         except GeneratorExit:
             raise
         except BaseException as error:
             if not (lasting or isinstance(error, Exception)):
-                yield from self._cancel_quietly(job_id)
+                error.add_note((yield from self._cancel_quietly(job_id)))
             raise
         finally:
             replies.forget(job_id)
@@ -164,13 +167,15 @@ class Asking:
             raise NoWorkers
         return prepared
 
-    def _follow(self, replies: Replies, prepared: Prepared, until: float | None) -> Steps[Job]:
-        """Wait for an own and registered job, looking after its tier's workers."""
+    def _follow(
+        self, replies: Replies, prepared: Prepared, until: float | None, given: float | None = None
+    ) -> Steps[Job]:
+        """Wait for an own and registered job, looking after its tier's workers; `given` is what a timeout tells."""
         job_id, fails, told = prepared.new.id, outage_of(prepared) is OnOutage.FAIL, False
-        given = _left(until)
+        again_s = LOOK_S
         while True:
             left = _left(until)
-            slice_s = left if told else LOOK_S if left is None else min(LOOK_S, left)
+            slice_s = left if told else again_s if left is None else min(again_s, left)
             try:
                 return (yield from _wait(job_id, slice_s, given))
             except WaitTimeout:
@@ -182,8 +187,8 @@ class Asking:
                 raise JobNotFound
             if job.terminal:
                 return (yield from self.end_of(job_id, replies, None))
-            yield from self._look(job, alive, fails=fails, told=told)
-            told = not fails
+            told = yield from self._look(job, alive, fails=fails)
+            again_s = LOOK_S if fails else min(2 * again_s, LONGEST_LOOK_S)
 
     def look_after(self, job_id: str) -> Steps[bool]:
         """Look after a job whose answer is read as it comes; tells whether to look again.
@@ -194,10 +199,11 @@ class Asking:
         if job is None or job.terminal:
             return False
         fails = bool(job.policy.get("on_outage") == OnOutage.FAIL)
-        yield from self._look(job, alive, fails=fails, told=False)
+        yield from self._look(job, alive, fails=fails)
         return fails
 
-    def _look(self, job: Job, alive: Mapping[str, int], *, fails: bool, told: bool) -> Steps[None]:
+    def _look(self, job: Job, alive: Mapping[str, int], *, fails: bool) -> Steps[bool]:
+        """Tell what holds a job for long; returns whether it was told."""
         carrier = tiers_of([job.queue])[0]  # a fallback may go on in the queue it came from
         if job.state is JobState.QUEUED and not alive.get(carrier):
             if fails:
@@ -205,21 +211,33 @@ class Asking:
                 yield Run([self.door.store.abandon(job, error.code, error.message)])
                 raise error
             log.warning("No worker serves tier %s; job %s waits in its queue until one does.", carrier, job.id)
-        elif not (told or fails):
-            yield from self._tell_why(job)
+            return True
+        return False if fails else (yield from self._tell_why(job.id))
 
-    def _tell_why(self, job: Job) -> Steps[None]:
+    def _tell_why(self, job_id: str) -> Steps[bool]:
         """Tell whoever waits what holds all jobs of the vessel or of a model, and until when."""
-        waiting = yield from explained(self, job)
-        if waiting is not None and waiting.why in _TOLD:
-            at = datetime.fromtimestamp(waiting.until / 1000, UTC) if waiting.until else None
-            when = f", until {at.isoformat(timespec='seconds')} at the earliest" if at else ""
-            log.warning("Job %s waits: %s%s.", job.id, waiting.detail, when)
+        # Whole, as what it may cost follows from its body.
+        job: Job | None = yield from run(self.door.store.read(job_id))
+        waiting = None if job is None else (yield from explained(self, job))
+        told = waiting is not None and waiting.why in _TOLD
+        if waiting is not None and told:
+            when = f" until {local(waiting.until)} at the earliest" if waiting.until else ""
+            out = f" {_RAISE} {job_id}`." if waiting.why is Why.BUDGET else ""
+            log.warning("Job %s waits%s: %s.%s", job_id, when, waiting.detail, out)
+        return told
 
-    def _cancel_quietly(self, job_id: str) -> Steps[None]:
-        job = yield from run(self.door.store.peek(job_id))
-        if job is not None:
-            yield Run([cancel(self.door, job)])
+    def _cancel_quietly(self, job_id: str) -> Steps[str]:
+        """Cancel the job of a call that was interrupted, and say what became of it."""
+        try:
+            job = yield from run(self.door.store.peek(job_id))
+            if job is None:
+                return "Nothing was submitted."
+            answer = yield from run(cancel(self.door, job))
+        except VesselError:
+            return f"Job {job_id} may go on, as Redis did not take its cancellation: `vessel cancel {job_id}`."
+        if answer.word in {"closed", "flagged"}:
+            return f"Job {job_id} was cancelled; `vessel retry {job_id}` runs it again."
+        return f"Job {job_id} had ended before; `vessel job {job_id}` shows its answer."
 
 
 def _asked(accepted: Accepted) -> Asked:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vessel.client.schema import Form
     from vessel.client.submitting import Source
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
+    from vessel.gate.refusals import Refused
     from vessel.jobs.model import Job
     from vessel.usage.budgets import Budget
     from vessel.watch.tokens import TokenEvent
@@ -270,15 +271,19 @@ class AsyncGroqClient(AsyncSession):
 
     async def limits(self) -> list[GateInfo]:
         """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
-        return await self._run(gates.limits(self._core.asking))
+        return await self._run(gates.limits(self._core.asking, failover=True))
 
     async def maintenance(self) -> MaintenanceInfo:
         """Tell what is in maintenance, until when, and how many jobs are held."""
         return await self._run(gates.maintained(self._core.asking))
 
+    async def refusals(self) -> list[Refused]:
+        """Tell how often calls were refused in this hour and the last 24, by whom, why and of which model."""
+        return await self._run(gates.refusals(self._core.asking))
+
     async def budgets(self) -> list[Budget]:
         """List the spend caps, that of everybody first, in nano-USD."""
-        return await self._run(gates.budgets(self._core.asking))
+        return await self._run(gates.budgets(self.door))
 
     # --- inside
 

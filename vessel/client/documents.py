@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vessel.observe.moments import moment
+from vessel.registry import vessel_of
 
 if TYPE_CHECKING:
     from vessel.client.following import JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import Breaker, Maintenance
     from vessel.jobs.model import Job
     from vessel.usage.budgets import Budget, Cap
@@ -95,12 +97,25 @@ def one_maintenance(one: Maintenance, info: MaintenanceInfo) -> dict[str, Any]:
     }
 
 
+def refused(found: Refused) -> dict[str, Any]:
+    """Describe how often calls of one kind were refused; the last hour with one of them by its beginning."""
+    return {
+        "model": found.kind.model,
+        "by": found.kind.by,
+        "why": found.kind.why,
+        "this_hour": found.this_hour,
+        "day": found.day,
+        "last_hour": moment(found.last),
+    }
+
+
 def gate(info: GateInfo) -> dict[str, Any]:
     """Describe a model's gate: what is left of its limits, what holds it back, who waits."""
     view = info.view
     return {
         "model": info.gate,
-        "tier": info.tier,
+        "tier": info.tier or None,
+        "vessel": str(vessel_of(info.gate)),
         "limits": [
             {
                 "name": level.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Run, Steps, run
@@ -11,6 +11,7 @@ from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import Charge, configured
+from vessel.gate.refusals import read
 from vessel.gate.tokens import max_prompt_tokens
 from vessel.gate.view import look
 from vessel.jobs.flows import flow_of, group_of, in_outage, parts_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from vessel.client.asking import Asking
+    from vessel.gate.refusals import Refused
     from vessel.gate.view import GateView, Level, Maintenance
     from vessel.jobs.model import Job
     from vessel.registry import Availability, Registry
@@ -55,7 +57,8 @@ class Flow:
 class GateInfo:
     """A model's gate: what is left of its limits, what holds it back, and who waits, by lane.
 
-    `oldest` is when the longest waiting job was created (None: nobody waits), `next_tokens` what the next one takes.
+    `tier` is empty for the failover endpoint's, which carries none. `oldest` is when the longest waiting job was
+    created (None: nobody waits), `next_tokens` what the next one takes.
     """
 
     gate: str
@@ -96,8 +99,11 @@ class MaintenanceInfo:
     by_tier: dict[str, int]
 
 
-def limits(asking: Asking) -> Steps[list[GateInfo]]:
-    """Look at the gate of every model that is served, or was called or waited for lately. Needs Redis."""
+def limits(asking: Asking, *, failover: bool = False) -> Steps[list[GateInfo]]:
+    """Look at the gate of every model that is served, or was called or waited for lately. Needs Redis.
+
+    `failover` adds that of the failover endpoint as the last one, where a model of it is set.
+    """
     door = asking.door
     known = [model for model in door.registry.models.values() if model.routable]
     names = [name for model in known for name in (model.id, f"{model.id}#{FLEX}")]
@@ -114,8 +120,10 @@ def limits(asking: Asking) -> Steps[list[GateInfo]]:
         for name in (model.id, f"{model.id}#{FLEX}")
         if name in used or name in by_gate or (name == model.id and availability.serves(model))
     ]
+    if failover and door.failover is not None:
+        shown.append((door.failover.model.id, ""))
     views: list[GateView] = yield Run([_look(door, name) for name, _ in shown])
-    return [_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
+    return [gate_info(name, tier, view, by_gate.get(name, [])) for (name, tier), view in zip(shown, views, strict=True)]
 
 
 def levels_of(door: Door, models: Iterable[str]) -> Steps[dict[str, Mapping[str, Level]]]:
@@ -133,19 +141,19 @@ def flows(door: Door, *, heads: bool = False) -> Steps[list[Flow]]:
     if not named:
         return []
     counts: list[int] = yield Run([_count(door, group, flow) for group, flow in named])
-    found = [_flow(group, flow, jobs) for (group, flow), jobs in zip(named, counts, strict=True)]
-    if not heads:
-        return found
+    told = (yield from first_jobs(door, named)) if heads else [(0, 0)] * len(named)
+    return [read_flow(*place, jobs, *head) for place, jobs, head in zip(named, counts, told, strict=True)]
+
+
+def first_jobs(door: Door, places: Sequence[tuple[str, str]]) -> Steps[list[tuple[int, int]]]:
+    """Tell of the first job of each of some flows, by group and name, when it was created and what it takes."""
     firsts: list[str] = yield Run(
-        [command("ZRANGE", door.keys.backlog(group, flow), 0, 0, parse=_first) for group, flow in named]
+        [command("ZRANGE", door.keys.backlog(*place), 0, 0, parse=_first) for place in places]
     )
     jobs: list[list[int]] = yield Run(
         [command("HMGET", door.keys.job(first), "created", "est", "out", parse=_numbers) for first in firsts]
     )
-    return [
-        replace(flow, oldest=created, tokens=prompt + output)
-        for flow, (created, prompt, output) in zip(found, jobs, strict=True)
-    ]
+    return [(created, prompt + output) for created, prompt, output in jobs]
 
 
 def tickets(door: Door, queues: Sequence[str]) -> list[Call[int]]:
@@ -209,12 +217,18 @@ def explained(asking: Asking, job: Job) -> Steps[Waiting | None]:
     return explain(job, view, charge, place, [cap for cap in caps if cap is not None])
 
 
-def budgets(asking: Asking) -> Steps[list[Budget]]:
+def budgets(door: Door) -> Steps[list[Budget]]:
     """List the spend caps, that of everybody first."""
-    now, tenants = yield Run([clock(), capped(asking.door)])
-    raw = yield Run([budget(asking.door, tenant) for tenant in tenants])
+    now, tenants = yield Run([clock(), capped(door)])
+    raw = yield Run([budget(door, tenant) for tenant in tenants])
     found = (read_budget(tenant, part, now) for tenant, part in zip(tenants, raw, strict=True))
     return [caps for caps in found if caps is not None]
+
+
+def refusals(asking: Asking) -> Steps[list[Refused]]:
+    """Tell what was refused in the last 24 hours, those that were most in the hour under way first. Needs Redis."""
+    now: int = yield from run(clock())
+    return (yield from run(read(asking.door.keys, now)))
 
 
 def _ahead(found: Iterable[Flow], job: Job, rank: int) -> int:
@@ -250,6 +264,8 @@ def _served(door: Door, model: str, availability: Availability) -> str:
 
 def _figures(door: Door, model: str) -> tuple[int, ...]:
     known = door.registry.models.get(model)
+    if door.failover is not None and model == door.failover.model.id:
+        known = door.failover.model
     return configured(known.limits.get(door.settings.groq_plan) if known else None)
 
 
@@ -262,11 +278,12 @@ def _look(door: Door, gate: str) -> Call[GateView]:
     return look(keys, " ".join(map(str, figures)))
 
 
-def _info(gate: str, tier: str, view: GateView, waiting: Sequence[Flow]) -> GateInfo:
+def gate_info(gate: str, tier: str, view: GateView, waiting: Sequence[Flow]) -> GateInfo:
+    """Put a gate together with the flows that wait at it; one whose first job was not read tells no tokens."""
     by_lane = [0, 0, 0]
     for flow in waiting:
         by_lane[flow.lane] += flow.jobs
-    first = min(waiting, key=lambda flow: flow.lane, default=None)
+    first = min(waiting, key=lambda flow: (flow.lane, not flow.tokens), default=None)
     oldest = min((flow.oldest for flow in waiting if flow.oldest), default=None)
     counts = (by_lane[0], by_lane[1], by_lane[2])
     return GateInfo(gate, tier, view, counts, oldest, first.tokens if first else 0)
@@ -280,10 +297,11 @@ def _count(door: Door, group: str, flow: str) -> Call[int]:
     return command("ZCARD", door.keys.backlog(group, flow), parse=int)
 
 
-def _flow(group: str, flow: str, jobs: int) -> Flow:
+def read_flow(group: str, name: str, jobs: int, oldest: int = 0, tokens: int = 0) -> Flow:
+    """Read a flow's place in the backlog out of its group's name and its own."""
     lane, _, model = group.partition("|")
-    queue, tenant = parts_of(flow)
-    return Flow(int(lane), model, queue, tenant, jobs)
+    queue, tenant = parts_of(name)
+    return Flow(int(lane), model, queue, tenant, jobs, oldest, tokens)
 
 
 def _parked_count(door: Door) -> Call[int]:

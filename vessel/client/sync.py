@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vessel.client.schema import Form
     from vessel.client.submitting import Source
     from vessel.client.survey import ModelInfo, RoutePlan, TierInfo
+    from vessel.gate.refusals import Refused
     from vessel.jobs.model import Job
     from vessel.usage.budgets import Budget
     from vessel.watch.waiting import Waiting
@@ -272,15 +273,19 @@ class GroqClient(Session):
 
     def limits(self) -> list[GateInfo]:
         """Look at the gate of every model in use: headroom of each limit, breaker, bookings, who waits."""
-        return self._run(gates.limits(self._core.asking))
+        return self._run(gates.limits(self._core.asking, failover=True))
 
     def maintenance(self) -> MaintenanceInfo:
         """Tell what is in maintenance, until when, and how many jobs are held."""
         return self._run(gates.maintained(self._core.asking))
 
+    def refusals(self) -> list[Refused]:
+        """Tell how often calls were refused in this hour and the last 24, by whom, why and of which model."""
+        return self._run(gates.refusals(self._core.asking))
+
     def budgets(self) -> list[Budget]:
         """List the spend caps, that of everybody first, in nano-USD."""
-        return self._run(gates.budgets(self._core.asking))
+        return self._run(gates.budgets(self.door))
 
     # --- inside
 

@@ -82,7 +82,7 @@ class Admission:
                     self.executor.note_blocked(model, float(answer.detail))
                 kind = "failover" if elsewhere and answer.limit == "provider" else answer.limit
                 kind = "batch" if kind == "budget" and answer.why == "batch" else kind
-                text = _TEXTS[kind].format(model=model, why=answer.why or "no reason was given")
+                text = _TEXTS[kind].format(model=model, why=self._why(kind, answer.why))
                 return Failure(model, reason, text, retry_after_s=float(answer.detail) / 1000, detail=answer.limit)
             case "too_large":
                 sizes = f"{self.call.prompt_tokens} prompt + {self.call.output_tokens} output tokens"
@@ -94,6 +94,14 @@ class Admission:
             case _:
                 raise RuntimeError(f"start.lua answered {answer.word}")
 
+    def _why(self, kind: str, why: str) -> str:
+        return "that of {} for the {}".format(*self._cap(why)) if kind == "budget" else why or "no reason was given"
+
+    def _cap(self, told: str) -> tuple[str, str]:
+        """Name whose cap a script speaks of, and for which span: it says `whole day` or `tenant month`."""
+        whose, _, span = told.partition(" ")
+        return ("everybody" if whose == "whole" else f"tenant {self.held.job.tenant}"), span
+
     def _too_dear(self, answer: Answer) -> str:
         """Say which cap has no room for the call, now and later, and what to do."""
         worst, cap = (
@@ -103,8 +111,7 @@ class Admission:
         if answer.detail == "batch":
             rest = f"its batch may cost {cap} USD (max_cost_usd), and too little of that is left. Submit these lines"
             return f"{told} {rest} as a batch of their own, or with a lower max_completion_tokens."
-        whose, _, span = answer.detail.partition(" ")
-        of = "everybody" if whose == "whole" else f"tenant {self.held.job.tenant}"
+        of, span = self._cap(answer.detail)
         rest = f"the spend cap of {of} is {cap} USD a {span}, so waiting would not help."
         return f"{told} {rest} Raise it with `vessel budget set`, or lower max_completion_tokens."
 
@@ -117,10 +124,10 @@ _HELD = {
 }
 _TEXTS = {
     "failover": "The failover endpoint cannot be used now ({why}), so calls to it are held back.",
-    "maintenance": "Vessel is in maintenance ({why}). The job is held and nothing was sent.",
+    "maintenance": "Vessel is in maintenance ({why}), so nothing was sent.",
     "provider": "Groq cannot be used now ({why}), so calls are held back; it is looked at every few seconds.",
     "model": "{model} failed too often lately ({why}), so calls to it are held back; one every few seconds looks.",
-    "budget": "A spend cap is used up for now ({why}), so the job is held and nothing was sent. `vessel budget show` "
+    "budget": "A spend cap is used up for now ({why}), so nothing was sent. `vessel budget show` "
     "tells when it begins anew.",
     "batch": "Calls of its batch that are under way have reserved what is left of max_cost_usd, so the job is held "
     "until one of them ends.",

@@ -62,7 +62,7 @@ def plan(executor: Executor, job: Job, policy: Policy, hop: int) -> Plan | Failu
         fees_nano=fees,
     )
     if output is None:
-        text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd}; it was not made."
+        text = f"Another call on {model.id} could pass max_cost_usd={policy.max_cost_usd:f}; it was not made."
         return Failure(model.id, Reason.TOO_LARGE, text, detail="max_cost_usd")
     translated, notes = _translated(job, body, model, output)
     worst = worst_case_nano_usd(model, most_prompt, output) + fees  # not the estimate, which a bill may pass

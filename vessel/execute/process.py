@@ -95,7 +95,6 @@ class Executor:
             await executor._await_restore()
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()
-            await sweeper.prepare()
             await executor._beat()
             executor.measured.watch(executor)
         except BaseException:
@@ -180,6 +179,7 @@ class Executor:
             await ended(self._listening)
         try:
             await self._leave()
+            await self.measured.keep_refusals(self.runner, self.keys)
             if self.sweeper is not None:
                 await self.sweeper.leave()
         except VesselError:
@@ -287,6 +287,7 @@ class Executor:
         known = self.availability
         now, self.alive, seen, _ = await self.runner.run_all(calls)
         self.measured.beaten()
+        await self.measured.keep_refusals(self.runner, self.keys)
         if self.availability is known:  # else a model was found gone meanwhile, which this reading may not know
             self.availability = seen
         self._clock_offset_ms = float(now) - time.monotonic() * 1000

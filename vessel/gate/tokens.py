@@ -1,10 +1,11 @@
 r"""How many tokens a prompt will take: an estimate to reserve quota with, settled to Groq's own count afterwards.
 
-A text is counted exactly where the model's vocabulary is installed (vocabulary.py). Elsewhere it is estimated by what a
-byte-pair tokenizer would likely make one token of, class of characters by class. Against the vocabularies of gpt-oss
-and Llama 3 that gives 0.9-1.8 of the true count on prose in Latin, Greek, Cyrillic, Arabic, Hebrew, Chinese, Japanese,
-Korean, Hindi and Thai, on code, JSON, logs, CSV, hex and base64; 2.3 at most for scripts that only gpt-oss' vocabulary
-covers well. Random letters without spaces are undercounted (0.5).
+A long text is counted exactly where the model's vocabulary is installed (vocabulary.py); a short one is not worth the
+half second that loading it takes a fresh process. Elsewhere it is estimated by what a byte-pair tokenizer would likely
+make one token of, class of characters by class. Against the vocabularies of gpt-oss and Llama 3 that gives 0.9-1.8 of
+the true count on prose in Latin, Greek, Cyrillic, Arabic, Hebrew, Chinese, Japanese, Korean, Hindi and Thai, on code,
+JSON, logs, CSV, hex and base64; 2.3 at most for scripts that only gpt-oss' vocabulary covers well. Random letters
+without spaces are undercounted (0.5).
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vessel.gate.vocabulary import count
+from vessel.gate.vocabulary import count, vocabulary_of
+
+SHORT = 1024
+"""Characters below which no vocabulary is worth loading: some 200 tokens too many at most, until they are settled."""
 
 # Every match is about one token. A single space belongs to the word after it and costs nothing.
 _PIECE = re.compile(
@@ -54,16 +58,17 @@ def estimate_tokens(
 ) -> int:
     """Estimate the prompt tokens of a request; takes about 0.06 ms per kB, and less with a model's own vocabulary.
 
-    This is the only door to token counting. Without `model` nobody knows whose vocabulary counts, so texts are
-    estimated by classes. Images and the chat template are estimates in either case.
+    This is the only door to token counting. Texts below SHORT characters are always estimated. Without `model`
+    nobody knows whose vocabulary counts, so texts are estimated by classes. Images and the chat template are
+    estimates in either case.
     """
     total = _TEMPLATE + sum(_PER_MESSAGE + _message(message, model) for message in messages)
     return total + (_text(_dump(tools), model) if tools else 0)
 
 
-def counts_exactly(model: str) -> bool:
-    """Tell whether texts for this model are counted by its own vocabulary; loads it where it is installed."""
-    return count("", model) is not None
+def counts_alike(one: str | None, other: str | None) -> bool:
+    """Tell whether texts for these models are counted by the same vocabulary, or both by none."""
+    return vocabulary_of(one) == vocabulary_of(other)
 
 
 def max_prompt_tokens(body_bytes_len: int) -> int:
@@ -96,7 +101,7 @@ def _part(part: Any, model: str | None) -> int:
 
 
 def _text(text: str, model: str | None) -> int:
-    exact = count(text, model)
+    exact = count(text, model) if len(text) >= SHORT else None
     return _by_classes(text) if exact is None else exact
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from vessel.gate.limiter import PERIOD_MS, Charge, cost_of
+from vessel.gate.limiter import NAMES, PERIOD_MS, Charge, cost_of
 from vessel.keyspace.script import Call, load, word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vessel.keyspace.names import GateKeys
 
@@ -39,6 +39,11 @@ class Level:
         """Return how long until so much is left; 0 when it is."""
         missing = needed - self.left
         return max(0, math.ceil(missing * PERIOD_MS[self.name] / self.capacity))
+
+    def later(self, passed_ms: int) -> Level:
+        """Return it after a time in which nothing was taken."""
+        left = min(self.capacity, self.left + max(0, passed_ms) * self.capacity / PERIOD_MS[self.name])
+        return replace(self, left=left)
 
     @property
     def full_in_s(self) -> float:
@@ -91,6 +96,17 @@ class GateView:
         found = [m for m in self.maintenance if m.tier in {None, tier} and (m.until == 0 or m.until > self.now)]
         return found[0] if found else None
 
+    @property
+    def quiet(self) -> bool:
+        """Tell whether nothing goes on here that could end without a change of the gate's record."""
+        closed = self.model.state == self.provider.state == "closed" and not self.blocked_ms
+        return closed and not (self.running or self.fed or self.bookings)
+
+    def later(self, now: int) -> GateView:
+        """Return a quiet gate as it is at a later time, its record being unchanged: its limits fill up."""
+        limits = {name: level.later(now - self.now) for name, level in self.limits.items()}
+        return replace(self, now=now, limits=limits)
+
     def closed_ms(self) -> tuple[int, str]:
         """Return how long nothing at all may go, and why."""
         waits = [
@@ -128,6 +144,11 @@ class GateView:
             if needed != math.inf:
                 waits.append((level.wait_ms(needed), name))
         return max(waits, key=lambda wait: wait[0])
+
+
+def untouched(figures: Sequence[int], now: int) -> GateView:
+    """Tell how a gate is that has no record: its configured limits are whole."""
+    return GateView(now, {name: Level(name, cap, cap) for name, cap in sorted(zip(NAMES, figures, strict=True)) if cap})
 
 
 def look(keys: GateKeys, figures: str) -> Call[GateView]:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vessel.jobs.model import Attempt, Hop, Job
-from vessel.wire import JobState, Priority
+from vessel.wire import TERMINAL, JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 """What an id looks like; a text of another form could name another key."""
+
+
+PICO = -12
+"""The exponent of the unit in which scripts add money up."""
 
 
 def new_job_id() -> str:
@@ -121,13 +125,29 @@ def read_attempts(record: Mapping[str, bytes]) -> tuple[Attempt, ...]:
     return tuple(attempts)
 
 
+def charges(record: Mapping[str, bytes]) -> tuple[dict[str, Any] | None, Decimal | None]:
+    """Read what an ended job used and cost: its answer, or without one what its charged calls took.
+
+    Of calls whose answer was not seen that is the most it can have been: `unknown_calls` tells how many there are.
+    """
+    usage, cost, charged = (_text(record, name) for name in ("usage", "cost", "charged"))
+    if usage or not charged:
+        return json.loads(usage) if usage else None, Decimal(cost) if cost else None
+    prompt, output, cached, pico, unknown, estimated = (int(figure) for figure in charged.split())
+    found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output,
+                             "cached_tokens": cached}  # fmt: skip
+    found |= {"cost_estimated": True} if unknown or estimated else {}
+    found |= {"unknown_calls": unknown} if unknown else {}
+    return found, Decimal(pico).scaleb(PICO).normalize()
+
+
 def read_job(record: Mapping[str, bytes]) -> Job:
     """Read a whole record as a `Job`."""
-    usage = record.get("usage")
-    cost = _text(record, "cost")
+    state = JobState(_text(record, "state"))
+    usage, cost = charges(record) if state in TERMINAL else (None, None)
     return Job(
         id=_text(record, "id"),
-        state=JobState(_text(record, "state")),
+        state=state,
         generation=_number(record, "gen") or 0,
         tenant=_text(record, "tenant"),
         priority=Priority(_text(record, "priority")),
@@ -153,8 +173,8 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         parked_until=_number(record, "until"),
         finished_at=_number(record, "finished"),
         cancel_requested=record.get("cancel") == b"1",
-        usage=json.loads(usage) if usage else None,
-        cost_usd=Decimal(cost) if cost else None,
+        usage=usage,
+        cost_usd=cost,
         served_model=_text(record, "served_model") or None,
         served_tier=_text(record, "served_tier") or None,
         served_vessel=_text(record, "served_vessel") or None,

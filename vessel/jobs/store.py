@@ -49,6 +49,7 @@ LIGHT_FIELDS = (
         "message",
         "usage",
         "cost",
+        "charged",
         "served_model",
         "served_tier",
         "served_vessel",

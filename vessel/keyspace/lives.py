@@ -79,6 +79,9 @@ TTL_CLASSES: dict[str, KeyClass] = {
     "sums": KeyClass(r"ledger:(sums|tags)", Life.PERMANENT, "hash of the ledger's sums, of the last two hours or so"),
     "day_sums": KeyClass(r"ledger:(day|hours|tags):\d+", Life.TIMED, "sums of a day; ten years, or as its entries"),
     "tally": KeyClass(r"tally", Life.PERMANENT, "one hash: sums of the ledger for metrics, by model and outcome"),
+    "refusals": KeyClass(
+        r"refusals", Life.TIMED, "one hash: what was refused in each of the last 24 hours; a day from the last"
+    ),
     "models": KeyClass(r"models", Life.PERMANENT, "one hash"),
     "api_keys": KeyClass(
         r"apikeys", Life.PERMANENT, "one hash, a field per API key: what it may do, its secret hashed"

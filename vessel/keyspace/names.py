@@ -218,6 +218,11 @@ class Keys(WebhookNames):
         return self._key("tally")
 
     @property
+    def refusals(self) -> str:
+        """Name the hash that counts, by hour, what was refused."""
+        return self._key("refusals")
+
+    @property
     def models(self) -> str:
         """Name the hash with the upstream's model list and the models seen gone."""
         return self._key("models")

@@ -91,6 +91,11 @@ def load(name: str) -> Script:
     return Script(name, keys, args, open_keys, open_args, text, sha)
 
 
+def known(name: str) -> Call[str]:
+    """Make the server know a script before it is called."""
+    return command("SCRIPT", "LOAD", load(name).text, parse=word)
+
+
 def script_names() -> list[str]:
     """List every script that is shipped."""
     folder = resources.files("vessel.keyspace").joinpath("lua")

@@ -33,8 +33,11 @@ class Accountant:
         rotation = Rotation(settings.usage_log_max_bytes, settings.usage_log_daily)
         self.usage_log = UsageLog(settings.usage_log_path, self.keys.ledger, rotation)
 
-    async def write(self) -> None:
-        """Write what is new in the ledger to the usage log, and tell of caps that are nearly or wholly used."""
+    async def write(self) -> bool:
+        """Write what is new in the ledger to the usage log, and tell of caps that are nearly or wholly used.
+
+        Returns whether the log holds the whole ledger now; it does not while a process outside the lease has its file.
+        """
         before = self.usage_log.written
         while await self.usage_log.follow(self.runner):
             pass
@@ -42,6 +45,7 @@ class Accountant:
             told = command("HSET", self.keys.ledger_log, "written", self.usage_log.written, parse=int)
             await self.runner.run(told)
         await self._tell_spend()
+        return self.usage_log.level
 
     async def keep(self) -> None:
         """Move the sums of hours that are over to their days, and trim the ledger."""

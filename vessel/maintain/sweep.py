@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
-from vessel.gate.tokens import counts_exactly
+from vessel.gate.vocabulary import count
 from vessel.keyspace.script import Arg, Call, command, load, word
 from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
@@ -40,8 +40,6 @@ USAGE_LOG_LEASE_S = 5.0
 LOADS_S = 10.0
 """The same while a vocabulary is loaded, which stops a process for most of a second, longer on a busy machine."""
 
-READY_WITHIN_S = (5.0, 20.0)
-
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
@@ -64,21 +62,13 @@ class Sweeper:
         self.reconciler = Reconciler(door, runner)
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
-        self.batches = BatchKeeper(door, runner, worker, self._stays)
+        self.batches = BatchKeeper(door, runner, worker, self._prepare)
         self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
         self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
         self._doubted = self._loaded = False
         self._log_level_at: float | None = None
-
-    async def prepare(self) -> None:
-        """Where batches are open, load what counts their tokens, so that it need not come in the middle of work.
-
-        Raises RedisUnreachable or RedisRefused.
-        """
-        if await self.runner.run(self.door.batches.open_batches()):
-            await self._load()
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
@@ -112,7 +102,6 @@ class Sweeper:
         """Look at what is due once."""
         now = asyncio.get_running_loop().time()
         if not await self._holds("sweeper", SWEEPER_LEASE_S):
-            await self._get_ready()
             return
         self._sweeps_until = now + SWEEPER_LEASE_S
         due = await self.runner.run(self.store.due())
@@ -134,27 +123,20 @@ class Sweeper:
         if self._sweeps():
             await self.batches.validate()
 
-    async def _stays(self) -> bool:
-        """Keep the role through the load: else the others would take it in turn, and stand still one after another."""
+    async def _prepare(self) -> bool:
+        """Load what counts long texts, in possession of the role; false where another process has it.
+
+        One that lost the role while it stood still would hand it on to others, and they would stand still in turn.
+        """
         if self._loaded:
             return True
         if not await self._holds("sweeper", LOADS_S):
             return False
-        await self._load()
-        return await self._holds("sweeper", SWEEPER_LEASE_S)
-
-    async def _get_ready(self) -> None:
-        """Load before the role comes here, once batches are open; each process at a time of its own."""
-        if not self._loaded and self._due("ready", random.uniform(*READY_WITHIN_S)):  # noqa: S311  only spreads
-            await self.prepare()
-
-    async def _load(self) -> None:
-        """Load the vocabularies of the tiers' models, where they are installed; the whole process stands still then."""
-        self._loaded = True
         known = await self.runner.run(self.door.availability())
         for tier in self.door.registry.tiers.values():
-            if (served := resolve(self.door.registry, tier.model, known)) is not None:
-                counts_exactly(served)
+            count("", resolve(self.door.registry, tier.model, known))
+        self._loaded = True
+        return await self._holds("sweeper", SWEEPER_LEASE_S)
 
     async def _notify(self) -> None:
         if self._sweeps():
@@ -208,15 +190,17 @@ class Sweeper:
             self._log_level_at = None
             return
         now = time.monotonic()
-        await self.accountant.write()
-        self._log_level_at = now
+        if self._log_level_at is None:
+            self._log_level_at = now  # how far behind it is is not known, but one that cannot be written is told of
+        if await self.accountant.write():
+            self._log_level_at = now
         if self._due("accounts", ACCOUNTS_EVERY_S):
             await self.accountant.keep()
 
     def usage_log_behind_s(self) -> float:
-        """Return how long ago the usage log held the whole ledger; not a number where another process writes it.
+        """Return how long ago the usage log held the whole ledger, as far as this process knows.
 
-        Also for other threads than the loop's.
+        Not a number where another process has the lease. Also for other threads than the loop's.
         """
         known = self._log_level_at
         return math.nan if known is None else time.monotonic() - known

@@ -46,7 +46,7 @@ class TenantClients:
         """Close all of them."""
         held = [client for client, _ in self._held.values()]
         self._held.clear()
-        await asyncio.gather(*(client.close() for client in held), return_exceptions=True)
+        await asyncio.gather(*self._closing, *(client.close() for client in held), return_exceptions=True)
 
 
 @asynccontextmanager

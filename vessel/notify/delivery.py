@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from vessel.batches.model import PICO, document_ids
+from vessel.batches.model import document_ids
+from vessel.jobs.record import PICO, charges
 from vessel.notify.addresses import shown
 from vessel.notify.backoff import TEXTS, DeliveryState, Trouble
 from vessel.observe.moments import moment
@@ -106,7 +107,7 @@ class Delivery:
 
     def _of_job(self) -> dict[str, Any]:
         told = self.told
-        usage, cost = told.get("usage"), told.get("cost")
+        usage, cost = charges({name: value.encode() for name, value in told.items()})
         return {
             "id": self.id,
             "object": "job",
@@ -117,8 +118,8 @@ class Delivery:
             "vessel": told.get("served_vessel") or None,
             "priority": told.get("priority") or None,
             "attempts": int(told.get("n") or 0),
-            "usage": json.loads(usage) if usage else None,
-            "cost_usd": float(cost) if cost else None,
+            "usage": usage,
+            "cost_usd": None if cost is None else float(cost),
             "created_at": moment(_number(told, "created")),
             "finished_at": moment(self.at),
             "batch_id": told.get("batch") or None,

@@ -102,6 +102,13 @@ METRICS: tuple[Metric, ...] = (
          ("model", "outcome")),
         ("vessel_cache_hits_total", _C, "Charged calls of which the upstream had a part of the prompt cached.",
          ("model",)),
+        ("vessel_budget_cap_usd", _G, "Spend cap of everybody, by day or month; missing where none is set.",
+         ("cap",)),
+        ("vessel_budget_spent_usd", _G, "What is spent of that cap, with what calls under way reserved.", ("cap",)),
+        ("vessel_budget_reserved_usd", _G, ("What calls under way may cost at most: the part of what is spent that may "
+         "come back; 0 where no cap is set.")),
+        ("vessel_budget_tenants", _G, ("Tenants with a cap of their own, by what is used of it: free, warned (80 %), "
+         "full (it holds jobs)."), ("cap", "used")),
         ("vessel_ledger_lag_seconds", _G, "Age of the first ledger entry that these counters do not hold; 0: none."),
     ),
     *_of(

@@ -1,4 +1,4 @@
-"""How times of Redis' clock are written for programs."""
+"""How times of Redis' clock are written: for programs in UTC, for people in their zone."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ def moment(epoch_ms: int | None) -> str | None:
     if not epoch_ms:
         return None
     return datetime.fromtimestamp(epoch_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local(epoch_ms: int) -> str:
+    """Write epoch milliseconds for people: in the zone of this process, which is named, to the second."""
+    return datetime.fromtimestamp(epoch_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")

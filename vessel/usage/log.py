@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from vessel.durable import sync_folder
 from vessel.keyspace.script import Call, command, pairs, word
+from vessel.observe.moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -41,8 +42,7 @@ def at_ms(entry_id: str) -> int:
 
 def render(entry_id: str, fields: Mapping[str, bytes]) -> bytes:
     """Write one entry as its line: the time is that of Redis when the call ended."""
-    at = datetime.fromtimestamp(at_ms(entry_id) / 1000, UTC).isoformat(timespec="milliseconds")
-    head = json.dumps({"timestamp": at}, separators=(",", ":"))[:-1]
+    head = json.dumps({"timestamp": moment(at_ms(entry_id))}, separators=(",", ":"))[:-1]
     tail = json.dumps({"outcome": fields["outcome"].decode(), "entry": entry_id}, separators=(",", ":"))[1:]
     return f"{head},{fields['row'].decode()[1:-1]},{tail}\n".encode()
 
@@ -76,10 +76,12 @@ class UsageLog:
         self.path, self.ledger, self.rotation = path, ledger, rotation or Rotation()
         self.written = ""
         """The last entry that is safely in the file, as of the last look; nothing up to it is written again."""
+        self.level = False
+        """Whether the last look left the whole ledger in the file; not so where another writer has it."""
 
     async def follow(self, runner: AsyncRunner) -> bool:
         """Append what is new; an amended entry replaces its line. Returns whether there may be more at once."""
-        self.written = ""
+        self.written, self.level = "", False
         with self._locked() as file:
             if file is None:
                 return False
@@ -91,7 +93,8 @@ class UsageLog:
                 return True  # the log is another file now
             done = await _in_thread(self._append, file, last, found) if found else 0
             self.written = found[done - 1][0] if done else after
-        return done < len(found) or len(found) == PAGE
+        self.level = done == len(found) < PAGE
+        return not self.level
 
     def archives(self) -> list[Path]:
         """List the full files that are still beside the log, oldest first."""
@@ -128,8 +131,8 @@ class UsageLog:
 
     def _put_aside(self, last: str) -> None:
         """Rename the full log by its last entry; whoever follows next begins a new one behind that entry."""
-        at = datetime.fromtimestamp(at_ms(last) / 1000, UTC).isoformat(timespec="milliseconds")
-        stamp = "".join(c for c in at.removesuffix("+00:00") if c.isalnum())
+        at = datetime.fromtimestamp(at_ms(last) / 1000, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+        stamp = "".join(c for c in at if c.isalnum())
         number = int(last.partition("-")[2])
         while (aside := self.path.with_name(f"{self.path.stem}.{stamp}-{number:04}{self.path.suffix}")).exists():
             number += 1

@@ -5,7 +5,12 @@ import { count, empty, idOf, name, span, state, time, usd } from "./words.js";
 
 const TITLES = ["Batch", "Status", "Progress", "Finish", "Created", "Cost"];
 const iso = (seconds) => (seconds ? new Date(seconds * 1000).toISOString() : null);
-let older = [];
+const PAGE = 100;
+// Batches that are not in the feed, by id, once older ones were asked for; and behind which one the next page begins.
+const older = new Map();
+let asked = false;
+let after = null;
+let fed = [];
 
 function progress(row) {
   const of = Math.max(1, row.total);
@@ -39,22 +44,49 @@ export function batches({ batches: found, clock }) {
   if (!found) return;
   const now = clock?.at ? Date.parse(clock.at) : Date.now();
   show($("batches"), found.data.length ? table(found.data, now, true) : empty("No batch yet:", "vessel batch submit requests.jsonl"));
-  const shown = new Set([...found.data, ...older].map((row) => row.id)).size;
+  keep(found.data);
+  const shown = found.data.length + older.size;
   $("batches-note").textContent = found.total ? `${count(found.open)} open · ${count(Math.min(shown, found.total))} of ${count(found.total)} shown` : "";
   $("more").hidden = shown >= found.total;
 }
 
-/** Read the next page of older batches and append it. */
+// What leaves the feed goes on being shown below it.
+function keep(rows) {
+  if (!asked) return;
+  const now = new Set(rows.map((row) => row.id));
+  const before = older.size;
+  const came = [...now].filter((id) => older.delete(id)).length;
+  for (const row of fed) if (!now.has(row.id)) older.set(row.id, row);
+  fed = rows;
+  if (came || older.size !== before) showOlder();
+}
+
+function showOlder() {
+  const rows = [...older.values()].sort((a, b) => (a.created_at === b.created_at ? (a.id < b.id ? 1 : -1) : a.created_at < b.created_at ? 1 : -1));
+  show($("older"), rows.length ? h("table", { class: "cards batches", "aria-label": "Older batches" }, h("tbody", {}, rows.map((row) => line(row, Date.now())))) : null);
+}
+
+/** Read on from the newest batch until there is a page with some that were not shown. */
 export async function more({ batches: found }) {
-  const known = new Set(found.data.map((row) => row.id));
-  const last = older.at(-1)?.id ?? found.data.toSorted((a, b) => (a.created_at < b.created_at ? -1 : 1))[0]?.id;
-  const page = await ask(`/v1/batches?limit=100${last ? `&after=${encodeURIComponent(last)}` : ""}`);
-  older = [...older, ...page.data.filter((row) => !known.has(row.id)).map(asRow)];
-  show($("older"), h("table", { class: "cards batches", "aria-label": "Older batches" }, h("tbody", {}, older.map((row) => line(row, Date.now())))));
+  asked = true;
+  keep(found.data);
+  for (let left = Math.ceil(found.total / PAGE) + 1; left > 0; left -= 1) {
+    const query = after ? `&after=${encodeURIComponent(after)}` : "";
+    after = null; // Where the page cannot be read, the next try begins anew.
+    const page = await ask(`/v1/batches?limit=${PAGE}${query}`);
+    after = page.has_more ? page.last_id : null;
+    const news = page.data.filter((row) => !older.has(row.id) && !fed.some((one) => one.id === row.id));
+    for (const row of news) older.set(row.id, asRow(row));
+    if (news.length) break;
+  }
+  showOlder();
 }
 
 export function forget() {
-  older = [];
+  older.clear();
+  asked = false;
+  after = null;
+  fed = [];
   show($("older"));
 }
 

@@ -23,7 +23,7 @@ function take(news) {
   top();
   if (has("tiers", "spending", "batches")) panels.figures(seen);
   if (has("tiers", "traces")) panels.tiers(seen);
-  if (has("models", "refused")) panels.limits(seen);
+  if (has("models", "refused", "refusals")) panels.limits(seen);
   panels.steer(seen);
   if (has("batches") || !seen.clock?.redis) batches.batches(seen);
   if (has("spending", "budgets")) spending.spending(seen);

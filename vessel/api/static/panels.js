@@ -67,7 +67,18 @@ function going(gate) {
   return `${count(gate.running)} in flight · ${count(waiting)} waiting${gate.longest_wait_s ? `, longest ${span(gate.longest_wait_s)}` : ""}`;
 }
 
-export function limits({ models, refused }) {
+const why = (one) => LIMITS[one] ? LIMITS[one][1] : one.replaceAll("_", " ");
+
+function refusals(found) {
+  return h("table", { class: "cards refusals" },
+    h("thead", {}, h("tr", {}, ["Model", "Why", "By", "This hour", "24 hours"].map((title, at) => h("th", { scope: "col", class: at > 2 ? "num" : "" }, title)))),
+    h("tbody", {}, found.map((one) => h("tr", { "data-key": `${one.by} ${one.why} ${one.model}` },
+      h("th", { scope: "row" }, name(one.model)), h("td", { "data-label": "Why" }, why(one.why)),
+      h("td", { "data-label": "By" }, one.by === "gate" ? "the gate, before it was sent" : one.by),
+      h("td", { class: "num", "data-label": "This hour" }, count(one.this_hour)), h("td", { class: "num", "data-label": "24 hours" }, count(one.day))))));
+}
+
+export function limits({ models, refused, refusals: counted }) {
   if (models) {
     const cards = models.map((gate) => h("article", { class: "gate", "data-key": gate.model },
       h("div", { class: "gatehead" }, h("h3", {}, name(gate.model)), gate.breaker.state === "closed" ? null : chip(`breaker ${gate.breaker.state}`, gate.breaker.state === "open" ? "bad" : "warn")),
@@ -77,8 +88,12 @@ export function limits({ models, refused }) {
     ));
     show($("limits"), models.length ? h("div", { class: "gates" }, cards) : empty("No model is served. Workers learn what Groq serves when they start:", "vessel worker"));
   }
-  if (refused) {
-    show($("refused"), refused.length ? h("details", { "data-key": "lately" }, h("summary", {}, `Refused lately (${refused.length})`), h("ul", { class: "lately" }, refused.map((one) => h("li", {}, time(one.since, { fine: true }), h("span", {}, name(one.model)), h("span", {}, LIMITS[one.why]?.[0] ?? one.why), h("span", { class: "muted" }, `for ${span(one.for_s)}`))))) : null);
+  if (refused && counted) {
+    const all = counted.reduce((sum, one) => sum + one.day, 0);
+    const lately = refused.map((one) => h("li", {}, time(one.since, { fine: true }), h("span", {}, name(one.model)), h("span", {}, LIMITS[one.why]?.[0] ?? one.why), h("span", { class: "muted" }, `for ${span(one.for_s)}`)));
+    show($("refused"), all || lately.length ? h("details", { "data-key": "lately" }, h("summary", {}, `Refused in the last 24 hours (${count(all)})`),
+      all ? refusals(counted) : null,
+      lately.length ? [h("h3", {}, "Used up while this was looked at"), h("ul", { class: "lately" }, lately)] : null) : null);
   }
 }
 

@@ -11,7 +11,12 @@ Boot = Annotated[bool, Option("--boot", help="Wait for services to come up, tell
 Deadline = Annotated[float, Option("--deadline", min=0, metavar="SECONDS", help="How long --boot waits.")]
 TierList = Annotated[str | None, Option("--tiers", metavar="a,b", help="Which tiers have to be served; all without.")]
 Expect = Annotated[
-    str | None, Option(metavar="a,b", help="Which of api, mcp, flower have to answer, or none; api without this.")
+    str | None,
+    Option(
+        metavar="a,b",
+        help="Which of api, mcp, flower have to answer, or none; `units`: all that systemd starts with vessel.target, "
+        "and each of its units has to be active. Without this `units` with --boot where there are units, else api.",
+    ),
 ]
 NoInference = Annotated[bool, Option("--no-inference", help="Make no test call.")]
 Codes = Annotated[

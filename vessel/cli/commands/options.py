@@ -50,7 +50,8 @@ LinesFile = Annotated[
     Path | None,
     Option("--file", "-f", metavar="F.jsonl", help="Submit every line of a file; - is standard input."),
 ]
-Since = Annotated[str | None, Option(metavar="WHEN", help="Not older than: 2h, 7d or 2026-11-24.")]
+Since = Annotated[str | None, Option(metavar="WHEN", help="Not older than: 2h, 7d or 2026-11-24 (local time).")]
+OnlyTier = Annotated[str | None, Option("--tier", metavar="TIER", help="Only jobs of this tier.")]
 State = Annotated[StateName | None, Option(help="Only jobs in this state.")]
 Limit = Annotated[int, Option(min=1, metavar="N", help="At most so many, newest first.")]
 Follow = Annotated[bool, Option("--follow", "-F", help="Go on until the job ends.")]

@@ -53,7 +53,7 @@ def job(job_id: options.JobId, *, as_json: options.AsJson = False) -> None:
 def jobs(
     *,
     state: options.State = None,
-    tier: options.Tier = None,
+    tier: options.OnlyTier = None,
     since: options.Since = None,
     limit: options.Limit = 50,
     as_json: options.AsJson = False,

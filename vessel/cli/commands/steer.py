@@ -7,6 +7,7 @@ import typer
 from typer import Option
 
 from vessel.cli.commands import options
+from vessel.cli.commands.examples import epilog
 from vessel.cli.faults import BadUse, interruptible
 
 Tier = Annotated[str | None, Option("--tier", metavar="TIER", help="Only this tier; without it everything.")]
@@ -111,7 +112,7 @@ def group(name: str, text: str, **commands: Callable[..., int | None]) -> typer.
             raise BadUse(f"vessel {name} needs one of its commands: {', '.join(commands)}. Nothing was changed.")
 
     for verb, command in commands.items():
-        made.command(verb)(interruptible(command))
+        made.command(verb, epilog=epilog(f"{name} {verb}"))(interruptible(command))
     return made
 
 

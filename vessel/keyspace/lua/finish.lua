@@ -30,7 +30,7 @@ local open = among(from, held[1])
 local owned = held[1] == when_running and held[2] == generation and held[3] == owner
 local used = open and (owned or valid == '1' and not held[5])
 local call = {job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, number = attempt, owner = owner,
-  unknown = unknown, ttl_ms = ttl_ms}
+  unknown = unknown, ttl_ms = ttl_ms, answers = valid == '1' and used}
 end_attempt(call, (valid == '1' and not used) and late_label or label, outcome_row, ledger_row, back, now)
 if not held[1] then
   return {'missing', ''}

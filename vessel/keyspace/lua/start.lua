@@ -36,6 +36,7 @@ end
 local purse = {budget = budget, whole = whole, batch = batch, batch_calls = batch_calls, spend_events = spend_events}
 local short = over_budget(purse, tonumber(worst_nano), now)
 if short and short[1] == 'never' then
+  note_short(purse, short, now)
   return refuse('too_dear', short[2], short[3])
 end
 local wait, why = maintenance_of(maintenance, tier, now)
@@ -67,6 +68,7 @@ if most > 0 and running >= most then
   return refuse('wait', ms(250), 'concurrency')
 end
 if short then
+  note_short(purse, short, now)
   return refuse('held', ms(short[3]), 'budget', short[2])
 end
 

@@ -1,3 +1,19 @@
+-- What calls of a job took that did not answer it, in its field `charged`: input, output and cached tokens, 10^-12 USD, of
+-- how many calls all that is a guess, and of how many the price. `sign` -1 takes an entry out again.
+local function charge_job(job, row, guessed, sign)
+  local is_json, told = pcall(cjson.decode, row)
+  if not is_json or type(told) ~= 'table' then return end
+  local tokens = type(told.tokens) == 'table' and told.tokens or {}
+  local figures = {tokens.input, tokens.output, tokens.cached, pico(string.match(row, '"cost_usd":(%d+%.?%d*)') or ''),
+    guessed and 1 or 0, told.estimated == true and 1 or 0}
+  local i = 0
+  for before in string.gmatch(redis.call('HGET', job, 'charged') or '0 0 0 0 0 0', '%S+') do
+    i = i + 1
+    figures[i] = ms(before + sign * (tonumber(figures[i]) or 0))
+  end
+  redis.call('HSET', job, 'charged', table.concat(figures, ' '))
+end
+
 -- The ending of an attempt: written once (HSETNX), booked in the ledger once, so that a repeated call changes nothing.
 -- A call that was booked as unknown and answers after all is amended: the old entry goes, the new one names it.
 local function book_ledger(call, label, row)
@@ -13,12 +29,16 @@ local function book_ledger(call, label, row)
     for i = 1, found and #found[2] or 0, 2 do
       if found[2][i] == 'row' then guess = found[2][i + 1] end
     end
-    if guess then add_sums(call.sums, call.tag_sums, entry, was, guess, '-', true) end
+    if guess then
+      add_sums(call.sums, call.tag_sums, entry, was, guess, '-', true)
+      charge_job(call.job, guess, true, -1)
+    end
     redis.call('XDEL', call.ledger, entry)
   end
   entry = redis.call('XADD', call.ledger, '*', 'call', call.id .. '/' .. call.number, 'outcome', label, 'row', row,
     unpack(more))
   add_sums(call.sums, call.tag_sums, entry, label, row, '', label == call.unknown)
+  if not call.answers then charge_job(call.job, row, label == call.unknown, 1) end
   redis.call('HSET', call.job, field, entry .. ' ' .. label)
 end
 
@@ -48,8 +68,8 @@ local function restore_attempt(call, now)
   end
 end
 
--- `call` holds job, ledger, sums, tag_sums, id, number ('0': no call was made), owner, unknown, ttl_ms. An empty ledger row is not
--- booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
+-- `call` holds job, ledger, sums, tag_sums, id, number ('0': no call was made), owner, unknown, ttl_ms, and `answers` where it
+-- is the one that answers its job. An empty ledger row is not booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
 local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   if call.number ~= '0' then
     -- Above maxmemory Redis refuses a script's first write if it may enlarge memory, and none after it. This one does not,

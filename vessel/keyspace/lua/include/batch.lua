@@ -27,8 +27,18 @@ local function end_batch(batch, open_batches, hooks, now)
   batch_webhook(hooks, batch, held[4], held[3], held[2], now)
 end
 
+local CHARGED = {'u:prompt_tokens', 'u:completion_tokens', 'u:cached_tokens', 'pico'}
+
+-- Of a line without an answer what its calls took all the same.
 local function add_usage(batch, job)
-  local found = redis.call('HMGET', job, 'usage', 'cost')
+  local found = redis.call('HMGET', job, 'usage', 'cost', 'charged')
+  if not found[1] and found[3] then
+    local i = 0
+    for figure in string.gmatch(found[3], '%S+') do
+      i = i + 1
+      if CHARGED[i] then redis.call('HINCRBY', batch, CHARGED[i], figure) end
+    end
+  end
   if found[1] and found[1] ~= '' then
     for name, count in pairs(cjson.decode(found[1])) do
       -- What is said of tools beside the tokens is no count; an error here would leave the line half ended.

@@ -62,8 +62,9 @@ local function tell_spend(key, spend_events, what, name, period, spent, cap, now
 end
 
 -- What a worst case does to one tenant's caps, or to those of all: nil, or {'never', cap's name, cap}, or
--- {'over', cap's name, how long it stays so at most}.
-local function over_caps(key, spend_events, who, nano, now)
+-- {'over', cap's name, how long it stays so at most} with what `note_short` takes: the cap's hash (`key`), its `part`, the
+-- day or month, what is `used`, and the `cap`.
+local function over_caps(key, who, nano, now)
   local spent = spent_in(key, now)
   if not spent then return nil end
   for _, name in ipairs({'month', 'day'}) do
@@ -73,9 +74,8 @@ local function over_caps(key, spend_events, who, nano, now)
   for _, name in ipairs({'month', 'day'}) do
     local cap, used = spent[name .. '_cap'], spent[name .. '_nano']
     if cap and used + nano > cap then
-      tell_spend(key, spend_events, 'full', name, spent[name], used, cap, now)
-      redis.call('HINCRBY', key, 'held', 1)
-      return {'over', who .. ' ' .. name, name == 'day' and DAY_MS - now % DAY_MS or next_month_ms(spent.day) - now}
+      local wait = name == 'day' and DAY_MS - now % DAY_MS or next_month_ms(spent.day) - now
+      return {'over', who .. ' ' .. name, wait, key = key, part = name, period = spent[name], used = used, cap = cap}
     end
   end
   return nil
@@ -84,21 +84,21 @@ end
 -- The same of a batch's cap, which never begins anew: what its calls under way have reserved may come back, nothing else.
 local BATCH_LOOK_MS = 1000
 
-local function over_batch(batch, batch_calls, spend_events, nano, now)
+local function over_batch(batch, batch_calls, nano, now)
   local held = redis.call('HMGET', batch, 'cap_nano', 'spent_nano')
   if not held[1] or tonumber(held[2] or 0) + nano <= tonumber(held[1]) then return nil end
   redis.call('ZREMRANGEBYSCORE', batch_calls, '-inf', ms(now))
-  tell_spend(batch, spend_events, 'full', 'batch', 0, tonumber(held[2] or 0), tonumber(held[1]), now)
-  if redis.call('ZCARD', batch_calls) == 0 then return {'never', 'batch', held[1]} end
-  return {'over', 'batch', BATCH_LOOK_MS}
+  local idle = redis.call('ZCARD', batch_calls) == 0
+  return {idle and 'never' or 'over', 'batch', idle and held[1] or BATCH_LOOK_MS, key = batch, part = 'batch', period = 0,
+    used = tonumber(held[2] or 0), cap = tonumber(held[1])}
 end
 
 -- Returns what the first cap that a worst case would pass says: `never`, as it could not fit it even unused, before `over`.
 local function over_budget(purse, nano, now)
   local found = {
-    over_batch(purse.batch, purse.batch_calls, purse.spend_events, nano, now) or {'', '', 0},
-    over_caps(purse.budget, purse.spend_events, 'tenant', nano, now) or {'', '', 0},
-    over_caps(purse.whole, purse.spend_events, 'whole', nano, now) or {'', '', 0},
+    over_batch(purse.batch, purse.batch_calls, nano, now) or {'', '', 0},
+    over_caps(purse.budget, 'tenant', nano, now) or {'', '', 0},
+    over_caps(purse.whole, 'whole', nano, now) or {'', '', 0},
   }
   for _, wanted in ipairs({'never', 'over'}) do
     for _, answer in ipairs(found) do
@@ -106,6 +106,13 @@ local function over_budget(purse, nano, now)
     end
   end
   return nil
+end
+
+-- Note that a cap, and nothing else, holds a job or refuses it for good: what `over_budget` returned.
+local function note_short(purse, short, now)
+  if not short.key then return end
+  tell_spend(short.key, purse.spend_events, 'full', short.part, short.period, short.used, short.cap, now)
+  if short.part ~= 'batch' then redis.call('HINCRBY', short.key, 'held', 1) end
 end
 
 local function warn_of(key, spend_events, spent, now)

@@ -3,7 +3,7 @@
 local WEBHOOK_MS = 604800000
 local LISTED_MS, LISTED = 2592000000, 100000
 local JOB_TOLD = {'tenant', 'tier', 'model', 'served_tier', 'served_model', 'served_vessel', 'priority', 'usage', 'cost',
-  'reason', 'created', 'n', 'batch', 'custom', 'retry_of'}
+  'charged', 'reason', 'created', 'n', 'batch', 'custom', 'retry_of'}
 
 -- A member of `due` is an id and its receiver, so that a slow receiver is passed over without reading a record.
 local function webhook_member(id, url)

@@ -56,6 +56,8 @@ if [ -z "$redis" ] && [ ! -f "$ETC/external-redis" ]; then
     [ "${major:-0}" -ge 7 ] || fail "needs Redis 7 or newer; /usr/bin/redis-server is $major. Nothing was changed."
 fi
 case $redis in '' | *://@*) ;; *) code=2 fail "--redis has no @ for the user and the password. Nothing was changed." ;; esac
+[ -z "$redis" ] || [ ! -f "$UNITS/vessel-redis.service" ] \
+    || fail "there is a Redis of its own here, with its jobs. To move: vessel-service backup FILE, ops/uninstall.sh, then this again, vessel-service restore FILE. Nothing was changed."
 [ -z "$key_file" ] || [ -r "$key_file" ] || fail "$key_file cannot be read. Nothing was changed."
 [ -f "$source/pyproject.toml" ] || fail "runs from a checkout of Vessel; $source is none. Nothing was changed."
 
@@ -166,6 +168,27 @@ if [ "$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')" -ge 254 ]
     mkdir -p "$UNITS/vessel-.service.d"
     cp "$here/systemd/10-backoff.conf" "$UNITS/vessel-.service.d/10-backoff.conf"
 fi
+# The faces may reach this machine alone, so a Redis on another one would be out of their reach.
+address=$(cat "$ETC/external-redis" 2>/dev/null || true)
+for face in api mcp flower; do
+    open=$UNITS/vessel-$face.service.d/10-redis-elsewhere.conf
+    case $address in
+    '' | unix://* | *@localhost[:/]* | *@127.*)
+        rm -f "$open"
+        rmdir "$(dirname "$open")" 2>/dev/null || true
+        ;;
+    *)
+        mkdir -p "$(dirname "$open")"
+        cat >"$open" <<END
+# Made by install.sh --redis. To close it again: IPAddressDeny=any and the addresses of Redis and of your name server as
+# IPAddressAllow=, in a drop-in of your own (systemctl edit vessel-$face).
+[Service]
+IPAddressDeny=
+IPAddressAllow=
+END
+        ;;
+    esac
+done
 enabled='vessel.target vessel-api.service vessel-scheduler.service vessel-flower.service vessel-mcp.service vessel-check.service vessel-credentials.path'
 if [ -f "$ETC/external-redis" ]; then
     # Services name it as what they want, so it must not be there to be started.

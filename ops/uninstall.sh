@@ -24,7 +24,8 @@ fi
 [ -z "$groups$units" ] || systemctl --quiet disable $groups $(printf '%s\n' $units | grep -v @) 2>/dev/null || true
 for unit in $units; do rm -f "/etc/systemd/system/$unit"; done
 rm -rf /etc/systemd/system/vessel-.service.d /etc/systemd/system/vessel.target.wants /opt/vessel
-rm -f /etc/systemd/system/groq-mcp.service
+rm -f /etc/systemd/system/groq-mcp.service /etc/systemd/system/vessel-*.service.d/10-redis-elsewhere.conf
+rmdir /etc/systemd/system/vessel-*.service.d 2>/dev/null || true
 case $(readlink /usr/local/bin/vessel-service) in /opt/vessel/*) rm -f /usr/local/bin/vessel-service ;; esac
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload

@@ -49,14 +49,14 @@ class Forks:
             script = self.bin / name
             script.write_text(CLIENT.format(python=sys.executable, socket=path, words=[name]), "utf-8")
             script.chmod(0o755)
-        self._door = socket.socket(socket.AF_UNIX)
-        self._door.bind(path)
-        self._door.listen(16)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.forking", str(self._door.fileno())],
-            pass_fds=[self._door.fileno()],
-            cwd=ROOT,
-        )
+        with socket.socket(socket.AF_UNIX) as door:  # closed here, so that nobody waits for a process that has died
+            door.bind(path)
+            door.listen(16)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.integration.forking", str(door.fileno())],
+                pass_fds=[door.fileno()],
+                cwd=ROOT,
+            )
 
     def __enter__(self) -> Self:
         """Use as a context."""
@@ -66,7 +66,6 @@ class Forks:
         """End it; what it forked has ended, as somebody waited for each."""
         self._process.terminate()
         self._process.wait(20)
-        self._door.close()
 
     def run(self, kind: str, text: str, env: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
         """Run a block of shell or Python to its end."""
@@ -146,8 +145,6 @@ def _import_all() -> None:
         import_module(".".join(part for part in parts if part != "__init__"))
     for name in ("rich.table", "rich.box", "rich.console", "openai", "groq", "vessel.watch.tokens"):
         import_module(name)
-    # The vocabulary of most models of today, where the extra `tokenizer` is installed: two seconds.
-    import_module("vessel.gate.tokens").counts_exactly("openai/gpt-oss-120b")
 
 
 if __name__ == "__main__":

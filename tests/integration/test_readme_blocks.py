@@ -44,6 +44,16 @@ GUIDES = (
     "docs/interactive.md",
     "docs/maintenance.md",
 )
+RUNBOOKS = ("docs/operate.md", *sorted(f"ops/runbooks/{path.name}" for path in (ROOT / "ops/runbooks").glob("*.md")))
+"""Run here as guides are; what they only name is checked in test_runbooks.py."""
+
+ELSEWHERE = {
+    "docs/cli.md": "tests/integration/test_readme_blocks.py",
+    "docs/client.md": "tests/integration/test_client_end_to_end.py",
+    "docs/webhooks.md": "tests/integration/test_webhook_docs.py",
+}
+"""Pages whose blocks are run by tests of their own."""
+
 END_OF_BLOCK = "\x1e"
 FIGURES = re.compile(r"(?:job|batch|file)[_-][0-9a-f]{32}|\d[\d,.:]*")
 CURL = shutil.which("curl")
@@ -114,7 +124,7 @@ def test_a_block_runs(up: Up, forks: Forks, tmp_path: Path, block: Block) -> Non
     assert done.stdout.strip()
 
 
-@pytest.mark.parametrize("page", GUIDES)
+@pytest.mark.parametrize("page", [*GUIDES, *RUNBOOKS])
 def test_a_guide_does_what_it_says(up: Up, forks: Forks, tmp_path: Path, page: str) -> None:
     """Its blocks end well, one after the other, and give what it shows, but for figures and ids."""
     blocks = list(_blocks(page))
@@ -132,6 +142,16 @@ def test_a_guide_does_what_it_says(up: Up, forks: Forks, tmp_path: Path, page: s
         if want is not None:
             assert doctest.OutputChecker().check_output(_shape(want), _shape(got), SHAPES), f"{block.text}\n{got}"
     assert not (shown and CURL), "an output is shown that no block gave"
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    """Code on a page that no test knows would rot."""
+    known = {*PAGES, *GUIDES, *RUNBOOKS, *ELSEWHERE}
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "ops").rglob("*.md")]
+    names = [str(path.relative_to(ROOT)) for path in pages]
+    assert [name for name in names if name not in known and any(block.runs for block in _blocks(name))] == []
+    for name, test in ELSEWHERE.items():
+        assert Path(name).name in (ROOT / test).read_text(encoding="utf-8")
 
 
 def nobody_waits(up: Up) -> bool:

@@ -1,24 +1,21 @@
-"""The runbooks and what they are read with: commands that exist, links that lead somewhere, and blocks that run."""
+"""The runbooks and what they are read with: commands that exist, and links that lead somewhere.
+
+Blocks that can be run are, in test_readme_blocks.py.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types
 from typer.main import get_command
 
-from tests.integration.running_up import Up
 from vessel.cli.main import app
 from vessel.registry import load_registry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted((ROOT / "ops" / "runbooks").glob("*.md"))
@@ -124,26 +121,6 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert named.exists(), target
         headings = re.findall(r"^#+ (.+)$", named.read_text("utf-8"), re.MULTILINE)
         assert not heading or heading in {title.lower().replace(" ", "-") for title in headings}, target
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """Give a vessel to run them beside."""
-    with Up(tmp_path_factory.mktemp("runbooks")) as running:
-        yield running
-
-
-@pytest.mark.system
-@pytest.mark.parametrize("page", RUNBOOKS, ids=_named)
-def test_what_can_be_run_runs(up: Up, tmp_path: Path, page: Path) -> None:
-    """Every block of a runbook that is not marked ends well beside a vessel that is well."""
-    for runs, text in _blocks(page):
-        if runs:
-            done = subprocess.run(
-                ["/bin/bash", "-euo", "pipefail", "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=90,
-                check=False, env=up.env | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
-            )  # fmt: skip
-            assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
 
 
 def test_the_scaling_example_is_one() -> None:

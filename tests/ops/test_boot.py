@@ -145,14 +145,29 @@ def test_the_kernel_lets_the_faces_reach_this_machine_alone(machine: Booted) -> 
 
 @pytest.mark.ends_the_machine
 def test_an_uninstall_keeps_the_data_and_a_purge_does_not(machine: Booted) -> None:
-    """Services go, jobs and keys stay until they are purged."""
+    """Services go, jobs and keys stay until they are purged; meanwhile it may be installed for a Redis elsewhere."""
+    elsewhere = ("/src/ops/install.sh", "--redis", "redis://@redis.example.org:6379/0", "--no-start")
+    refused = machine.attempt(*elsewhere)
+    assert refused.returncode == 3
+    assert "there is a Redis of its own here, with its jobs" in refused.stderr
+    machine.run("cp", "-a", "/opt/vessel", "/root/vessel")
+    _uninstall(machine)
+    machine.run("test", "-s", KEY_FILE)
+    assert machine.sh("ls /var/lib/vessel-redis/appendonlydir | wc -l") != "0"
+    _uninstall(machine)  # twice is as good as once
+    machine.run("mv", "/root/vessel", "/opt/vessel")  # there is no network to install it from
+    assert "is installed already" in machine.run(*elsewhere)
+    machine.run("systemctl", "daemon-reload")
+    for face in ("vessel-api", "vessel-mcp", "vessel-flower"):
+        assert machine.show(face, "IPAddressDeny") == ""
+        machine.run("systemd-analyze", "security", "--no-pager", "--threshold=12", f"{face}.service")
+    assert machine.show("vessel-redis", "LoadState") == "not-found"
+    _uninstall(machine)
+    machine.run("/src/ops/uninstall.sh", "--purge")
+    assert machine.sh("ls -d /etc/vessel /var/lib/vessel /opt/vessel 2>/dev/null | wc -l") == "0"
+
+
+def _uninstall(machine: Booted) -> None:
     machine.run("/src/ops/uninstall.sh")
     assert machine.run("sh", "-c", "systemctl list-units --no-legend --all 'vessel*'", check=False) == ""
     assert machine.run("ls", "/etc/systemd/system").count("vessel") == 0
-    machine.run("test", "-s", "/etc/vessel/credentials/groq_api_key")
-    assert machine.run("sh", "-c", "ls /var/lib/vessel-redis/appendonlydir | wc -l") != "0"
-    machine.run("/src/ops/uninstall.sh")  # twice is as good as once
-    machine.run("/src/ops/uninstall.sh", "--purge")
-    assert (
-        machine.run("sh", "-c", "ls -d /etc/vessel /var/lib/vessel /opt/vessel 2>/dev/null | wc -l", check=False) == "0"
-    )

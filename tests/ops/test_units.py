@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,16 @@ def _value(name: str, key: str) -> str:
     found = re.findall(rf"^{key}=(.*)$", _unit(name), re.MULTILINE)
     assert found, f"{name} has no {key}"
     return str(found[-1])
+
+
+@pytest.mark.parametrize("script", sorted(OPS.glob("*.sh")), ids=lambda script: script.name)
+def test_the_scripts_are_plain_sh(script: Path) -> None:
+    """Shellcheck finds nothing that is not waived where it stands, with its reason."""
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin")
+    if shellcheck is None:
+        pytest.skip("shellcheck is not installed: make test installs it")
+    done = subprocess.run([shellcheck, script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 @needs_systemd
@@ -60,6 +71,11 @@ def test_all_units_are_in_the_target_and_name_the_same_files() -> None:
     for name in LONG:
         assert "PartOf=vessel.target" in _unit(name)
         assert name == "vessel-worker@" or f"{name}.service" in target
+    check = _unit("vessel-check")
+    assert "vessel-check.service" in target
+    assert "After=vessel.target" in check, "the target would wait for the check, and the boot for the target"
+    assert "Restart=" not in check
+    assert _value("vessel-check", "ExecStart").endswith("check --boot --expect units")
     assert "Alias=groq-mcp.service" in _unit("vessel-mcp")
     named = {n for name in (*LONG, "vessel-check") for n in re.findall(r"/etc/vessel/credentials/(\w+)", _unit(name))}
     made = (OPS / "make_secrets.sh").read_text("utf-8")
@@ -73,8 +89,9 @@ def test_keys_and_passwords_come_as_credentials() -> None:
         text = _unit(name)
         assert not re.search(r"^Environment=.*(KEY|PASSWORD|AUTH|URL)=(?!%d/|file://%d/)", text, re.MULTILINE), name
         assert "${GROQ" not in text
-    for name in ("vessel-worker@", "vessel-scheduler"):
+    for name in ("vessel-worker@", "vessel-scheduler", "vessel-check"):
         assert "LoadCredential=groq_api_key:" in _unit(name)
+        assert _value(name, "SetCredential") == "groq_api_key:#", "without a file the unit would fail without a word"
         assert _value(name, "Environment").endswith("%d/groq_api_key")
     assert "groq_api_key" not in _unit("vessel-api") + _unit("vessel-flower") + _unit("vessel-mcp")
 

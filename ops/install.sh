@@ -214,9 +214,12 @@ if [ "$start" = no ]; then
     exit 0
 fi
 if [ -n "$previous" ] && [ "$previous" != "$release" ] && systemctl --quiet is-active vessel.target; then
-    # One after another: what is in the others' hands goes on meanwhile.
+    # One after another: what is in the others' hands goes on meanwhile. Workers first: what a new producer may send finds
+    # somebody who knows it.
+    # shellcheck disable=SC2046  # one word for each group
+    "$here/replace_worker.sh" $(for group in "$ETC"/workers/*.env; do basename "$group" .env; done)
     for unit in $enabled; do
-        case $unit in vessel.target | vessel-redis.service | *.path | vessel-check.service) continue ;; esac
+        case $unit in vessel.target | vessel-redis.service | *.path | vessel-check.service | vessel-worker@*) continue ;; esac
         say "restarting $unit; it ends what it has begun"
         systemctl restart "$unit"
     done

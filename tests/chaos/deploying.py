@@ -1,16 +1,20 @@
-"""A stack whose processes are of two versions, load that waits for them, and the throughput that the simulator saw."""
+"""A stack whose processes are of two versions, work that waits for them, and the throughput that the simulator saw."""
 
 from __future__ import annotations
 
 import bisect
+import http.client
+import json
 import os
 import signal
 import statistics
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,11 +71,10 @@ class Deploying(Stack):
         self.workers.append(process)
         return process
 
-    def replace_worker(self, old: subprocess.Popen[bytes], slots: int) -> subprocess.Popen[bytes]:
-        """Start a worker of this version, and drain an old one once the new one takes jobs."""
-        new = self.start_worker(slots=slots)
-        drain(old)
-        return new
+    @property
+    def api_url(self) -> str:
+        """Name the address of the API, which is that of whichever process serves it now."""
+        return f"http://127.0.0.1:{self.more_env['VESSEL_API_PORT']}"
 
 
 def drain(process: subprocess.Popen[bytes]) -> None:
@@ -83,22 +86,62 @@ def drain(process: subprocess.Popen[bytes]) -> None:
 class Load(Working):
     """Submits jobs for as long as the block lasts, so that some always wait, and at least so many of them."""
 
-    def __init__(self, settings: Settings, *, least: int, ahead: int, named: str = "Job") -> None:
+    def __init__(self, settings: Settings, *, least: int, ahead: int) -> None:
         """Take where to, how many at least, and how many are to wait."""
         super().__init__()
-        self.settings, self.least, self.ahead, self.named = settings, least, ahead, named
+        self.settings, self.least, self.ahead = settings, least, ahead
         self.ids: list[str] = []
 
     def work(self) -> None:
         """Submit."""
         with GroqClient(settings=self.settings) as client:
             while not self.over.is_set() or len(self.ids) < self.least:
-                wait_until(lambda: sum(tier.waiting or 0 for tier in client.tiers()) < self.ahead, 300)
-                first = len(self.ids)
-                made = client.submit_many(
-                    {"prompt": f"{self.named} {n}", "max_tokens": 20} for n in range(first, first + 20)
-                )
+                wait_until(lambda: sum(tier.waiting or 0 for tier in client.tiers()) < self.ahead, 120)
+                made = client.submit_many({"prompt": f"Job {n}", "max_tokens": 20} for n in range(20))
                 self.ids += [handle.id for handle in made]
+
+
+class Calling(Working):
+    """A caller of the API, one job after another, who asks again with the same key where nobody answers."""
+
+    def __init__(self, url: str) -> None:
+        """Take where to."""
+        super().__init__()
+        self.url = url
+        self.ids: list[str] = []
+        self.cut = 0
+        """How often nobody answered."""
+
+    def work(self) -> None:
+        """Submit a job and wait for its end, again and again."""
+        number = 0
+        while not self.over.is_set():
+            number += 1
+            body = {"model": "auto", "max_tokens": 20, "vessel": {"priority": "interactive"}}
+            body["messages"] = [{"role": "user", "content": f"Call {number}"}]
+            job_id = self._asked("/v1/jobs", body, f"call{number}")["id"]
+            self.ids.append(job_id)
+            while self._asked(f"/v1/jobs/{job_id}?wait=20")["state"] in {"queued", "running", "parked"}:
+                pass
+
+    def _asked(self, path: str, body: object = None, key: str = "") -> Any:
+        return wait_until(lambda: self._once(path, body, key), 60)
+
+    def _once(self, path: str, body: object, key: str) -> Any:
+        """Ask once; None where the API is away or about to go."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        request = urllib.request.Request(self.url + path, data, headers)  # noqa: S310  loopback
+        try:
+            with urllib.request.urlopen(request, timeout=40) as answer:  # noqa: S310  loopback
+                return json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+        except (OSError, http.client.HTTPException):
+            pass
+        self.cut += 1
+        return None
 
 
 def all_calls(stack: Stack) -> list[dict[str, Any]]:
@@ -141,5 +184,5 @@ class Throughput:
 def answers(url: str) -> bool:
     """Tell whether an API answers there."""
     with suppress(OSError), urllib.request.urlopen(f"{url}/ready", timeout=5) as answer:  # noqa: S310  loopback
-        return bool(answer.status == 200)
+        return bool(answer.status == HTTPStatus.OK)
     return False

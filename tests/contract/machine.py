@@ -336,3 +336,15 @@ class JobMachine(Promises):
             assert said == ("poisoned" if poisoned else "done")
             if not poisoned:
                 self.issue(shadow)
+
+    @precondition(lambda self: self.handles)
+    @rule(pick=PICK, begin=st.booleans())
+    def overtake(self, pick: int, *, begin: bool) -> None:
+        """Let a worker that holds a job stand still until another one has it: what the first one does next is late."""
+        _, shadow, current = self.handle(pick)
+        if not current:
+            return
+        self.renew(lapsed=True)
+        self.rescue(len(self.jobs) - 1 - self.jobs.index(shadow), repeated=False)
+        if shadow.open:
+            self.claim(0, lapsed=False, repeated=False, begin=begin)

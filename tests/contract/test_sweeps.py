@@ -12,8 +12,10 @@ from tests.contract.world import DAY_MS, HOUR_MS, OTHER_TIER, TIER, World, charg
 from tests.waiting import wait_until, wait_until_async
 from vessel.dispatch.ticket import render
 from vessel.execute.persist import Spool
+from vessel.gate.tokens import SHORT
 from vessel.jobs.steps import Answer, Issue
 from vessel.keyspace.lives import TTL_CLASSES, Life, family
+from vessel.keyspace.script import command, word
 from vessel.maintain import Sweeper, reconcile, sweep
 from vessel.maintain.reconcile import Reconciler
 from vessel.settings import load_settings
@@ -279,6 +281,53 @@ async def test_pruning_passes_over_old_jobs_that_are_kept(
     await sweeper.prune()
     for index in indices:
         assert sorted(world.client.zrange(index, 0, -1)) == sorted(i.encode() for i in kept)
+
+
+async def test_a_process_that_leaves_hands_its_roles_over(
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, tmp_path: Path
+) -> None:
+    """The next one need not wait for the lease; what another one holds stays its own."""
+    other = Sweeper(door, runner, worker="t", spool=Spool(tmp_path / "spool"), upstream=None)
+    await sweeper.tick()
+    await other.leave()
+    await other.tick()
+    role = command("GET", door.keys.role("sweeper"), parse=word)
+    assert await runner.run(role) == "s"
+    await sweeper.leave()
+    assert not await runner.run(role)
+    await other.tick()
+    assert await runner.run(role) == "t"
+
+
+async def test_a_load_of_a_vocabulary_costs_nobody_the_role(
+    door: Door, runner: AsyncRunner, sweeper: Sweeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is held for longer than the load stops the process, and then as ever; who has lost it loads nothing."""
+    left = command("PTTL", door.keys.role("sweeper"), parse=int)
+    other = Sweeper(door, runner, worker="t", spool=Spool(tmp_path / "spool"), upstream=None)
+    loads: list[str] = []
+    monkeypatch.setattr(sweep, "count", lambda _, model: loads.append(model))
+    held: list[int] = []
+    holds = sweeper._holds
+
+    async def watched(role: str, lease_s: float) -> bool:
+        held.append(await runner.run(left))
+        return await holds(role, lease_s)
+
+    monkeypatch.setattr(sweeper, "_holds", watched)
+    await sweeper.tick()
+    assert await sweeper.batches._counts([b"short"])
+    assert not loads
+    long = [b"x" * SHORT]
+    assert not await other.batches._counts(long)
+    assert not loads
+    assert await sweeper.batches._counts(long)
+    assert {"openai/gpt-oss-120b", "openai/gpt-oss-20b"} <= set(loads)
+    assert held[-2] <= sweep.SWEEPER_LEASE_S * 1000 < held[-1]
+    assert await runner.run(left) <= sweep.SWEEPER_LEASE_S * 1000
+    loads.clear()
+    assert await sweeper.batches._counts(long)
+    assert not loads, "once is enough"
 
 
 async def test_a_model_seen_gone_while_the_list_comes_counts_as_gone(

@@ -15,10 +15,13 @@ from vessel.batches.lines import BLOCK, Checker, parse_line, read_block, split_p
 from vessel.batches.model import Batch, BatchStatus, Fault, TooManyLines, line_job_id
 from vessel.batches.store import Unfolded
 from vessel.errors import InvalidRequest, Unreachable
+from vessel.gate.tokens import SHORT
 from vessel.keyspace.script import command, word
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
     from vessel.keyspace.connect import AsyncRunner
     from vessel.registry import Availability
     from vessel.submit import Door
@@ -40,11 +43,14 @@ log = get_logger(__name__)
 class BatchKeeper:
     """Carries the batches of all tenants on; holds nothing between ticks."""
 
-    def __init__(self, door: Door, runner: AsyncRunner, worker: str = "") -> None:
-        """Take the shared handles."""
+    def __init__(
+        self, door: Door, runner: AsyncRunner, worker: str = "", prepare: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
+        """Take the shared handles; `prepare` is awaited before long texts are counted, and tells whether to."""
         self.door, self.runner = door, runner
         self.store, self.files = door.batches, door.files
         self.owner = f"{worker}/{secrets.token_hex(4)}"
+        self._prepare = prepare
 
     async def tick(self) -> int:
         """Carry every open batch a step on; returns how many lines got their job."""
@@ -115,6 +121,8 @@ class BatchKeeper:
             if not chunk:
                 file = None
                 break
+            if not await self._counts(chunk.split(b"\n")):
+                return False
             for at in range(0, len(chunk), SLICE):
                 checker.feed(chunk[at : at + SLICE])
                 await asyncio.sleep(0)
@@ -157,9 +165,11 @@ class BatchKeeper:
         rows = await self._rows(batch.id, group, positions)
         calls = [self.files.range(batch.file, offset, length) for _, offset, length, _ in rows]
         parts = iter(await self.runner.run_all([call for some in calls for call in some]))
+        texts = [b"".join(next(parts) for _ in some) for some in calls]
+        if not await self._counts(texts):
+            return 0
         lines: list[tuple[Unfolded, str]] = []
-        for position, row, some in zip(positions, rows, calls, strict=False):
-            text = b"".join(next(parts) for _ in some)
+        for position, row, text in zip(positions, rows, texts, strict=False):
             source = f"{batch.file} {row[1]} {row[2]}"
             line = Unfolded(batch.id, group, position, row[3], source, tenant=batch.tenant)
             try:
@@ -170,6 +180,11 @@ class BatchKeeper:
                 await asyncio.sleep(0)
         done = await self.runner.run_all([self.store.unfold(line, queue) for line, queue in lines])
         return sum(done)
+
+    async def _counts(self, texts: Sequence[bytes]) -> bool:
+        """Get ready to count these; false where that is another process' turn."""
+        long = any(len(text) >= SHORT for text in texts)
+        return not long or self._prepare is None or await self._prepare()
 
     def _planned(self, line: Unfolded, text: bytes, availability: Availability) -> tuple[Unfolded, str]:
         policy: dict[str, Any] | None = None

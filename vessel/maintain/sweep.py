@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
+from vessel.gate.vocabulary import count
 from vessel.keyspace.script import Arg, Call, command, load, word
 from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
@@ -18,6 +19,7 @@ from vessel.maintain.models import store_models
 from vessel.maintain.reconcile import Reconciler
 from vessel.notify.courier import Courier
 from vessel.observe.logs import get_logger
+from vessel.registry import resolve
 from vessel.upstream.outcome import Failure
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ FEED_EVERY_S = 0.1
 SWEEPER_LEASE_S = 1.4
 USAGE_LOG_LEASE_S = 5.0
 """How long nobody else takes over from a process that does not come back."""
+
+LOADS_S = 10.0
+"""The same while a vocabulary is loaded, which stops a process for most of a second, longer on a busy machine."""
 
 MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
@@ -60,12 +65,12 @@ class Sweeper:
         self.reconciler = Reconciler(door, runner)
         self.feeder = Feeder(door, runner)
         self.carrier = Carrier(door, runner)
-        self.batches = BatchKeeper(door, runner, worker)
+        self.batches = BatchKeeper(door, runner, worker, self._prepare)
         self.courier = Courier(door.settings, door.keys, runner)
         self._sweeps_until = 0.0
         self.accountant = Accountant(door, runner)
         self._next: dict[str, float] = {}
-        self._doubted = False
+        self._doubted = self._loaded = False
         self._log_level_at: float | None = None
 
     async def run(self) -> None:
@@ -120,6 +125,21 @@ class Sweeper:
     async def _validate(self) -> None:
         if self._sweeps():
             await self.batches.validate()
+
+    async def _prepare(self) -> bool:
+        """Load what counts long texts, in possession of the role; false where another process has it.
+
+        One that lost the role while it stood still would hand it on to others, and they would stand still in turn.
+        """
+        if self._loaded:
+            return True
+        if not await self._holds("sweeper", LOADS_S):
+            return False
+        known = await self.runner.run(self.door.availability())
+        for tier in self.door.registry.tiers.values():
+            count("", resolve(self.door.registry, tier.model, known))
+        self._loaded = True
+        return await self._holds("sweeper", SWEEPER_LEASE_S)
 
     async def _notify(self) -> None:
         if self._sweeps():

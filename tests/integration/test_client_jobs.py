@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,10 +26,7 @@ from vessel.client import (
     RedisUnreachable,
     WaitTimeout,
     WrongState,
-    asking,
 )
-from vessel.client.gates import explained
-from vessel.control import set_budget
 from vessel.dispatch.ticket import parse
 
 if TYPE_CHECKING:
@@ -38,10 +34,7 @@ if TYPE_CHECKING:
 
     import redis
 
-    from vessel.client.steps import Steps
-    from vessel.jobs.model import Job
     from vessel.settings import Settings
-    from vessel.watch.waiting import Waiting
 
 ALL = ("ultra_fast", "balanced", "power", "speed_demon", "compound", "compound_mini")
 CANARY = "canary prompt 51d0"
@@ -131,30 +124,6 @@ def test_a_held_job_is_told_of_and_runs_when_its_worker_comes(
         assert "No worker serves tier power" in caplog.text
         with FakeWorker(settings, ["power"]):
             assert handle.result(timeout=20).text == "HI"
-
-
-def test_a_call_that_a_spend_cap_holds_says_so(
-    client: GroqClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Which cap, until when, the way out; what its long prompt may cost counts; it is told once, however late."""
-    monkeypatch.setattr(asking, "LOOK_S", 0.01)
-    beat(client.runner, client.door, ["power"])
-    looks: list[Job] = []
-
-    def explained_late(of: asking.Asking, job: Job) -> Steps[Waiting | None]:
-        looks.append(job)
-        return None if len(looks) == 1 else (yield from explained(of, job))
-
-    monkeypatch.setattr(asking, "explained", explained_late)
-    client.runner.run(set_budget(client.door, None, day=Decimal("0.01")))
-    with caplog.at_level(logging.WARNING, "groq_vessel"), pytest.raises(WaitTimeout, match=r"within 0\.5 s"):
-        client.query("x" * 100_000, tier="power", max_tokens=10, timeout=0.5)
-    (told,) = caplog.messages
-    assert re.fullmatch(
-        r"Job (job_\w+) waits until \d{4}-\d\d-\d\dT00:00:00\+00:00 at the earliest: the spend cap of the whole "
-        r"vessel for this day does not allow it; `vessel budget show` tells more\. It goes on when the cap is raised "
-        r"with `vessel budget set`; to give it up: `vessel cancel \1`\.", told,
-    )  # fmt: skip
 
 
 def test_failover_is_taken_by_any_live_worker(client: GroqClient, settings: Settings) -> None:

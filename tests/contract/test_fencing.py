@@ -105,7 +105,7 @@ def test_an_answer_after_the_end_is_orphaned(world: World) -> None:
     assert world.finish(old, success(1, b"first")) == Answer("late", JobState.SUCCEEDED)
     after = world.record(old.job)
     assert after[b"response"] == b"second"
-    assert {k for k in after if after[k] != record.get(k)} == {b"o:1", b"l:1"}
+    assert {k for k in after if after[k] != record.get(k)} == {b"o:1", b"l:1", b"charged"}
     assert world.booked() == [("2", JobState.SUCCEEDED), ("1", ORPHANED)]
 
 

@@ -48,8 +48,9 @@ def job_in(world: World, state: JobState, *, backlog: bool = False) -> Job:
 
 
 def without_attempts(record: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Leave the attempts out: a call's ending is recorded in every state."""
-    return {k: v for k, v in record.items() if k != b"n" and k.partition(b":")[0] not in {b"a", b"at", b"o", b"l"}}
+    """Leave the attempts and what they took out: a call's ending is recorded in every state."""
+    of_attempts = {b"n", b"charged", b"a", b"at", b"o", b"l"}
+    return {k: v for k, v in record.items() if k.partition(b":")[0] not in of_attempts}
 
 
 def forged(world: World, job: Job) -> Held:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -205,6 +207,7 @@ def measure(stored: int, looks: int) -> dict[str, float]:
         try:
             with connect(server.url) as client:
                 fill(client, Keys("bench"), stored)
+                _put_first(int(client.info("server")["process_id"]))
             ticks = asyncio.run(look(server.url, Path(folder), looks))
         finally:
             server.stop()
@@ -217,6 +220,15 @@ def measure(stored: int, looks: int) -> dict[str, float]:
         "commands": max(tick.commands for tick in ticks),
         "elements": max(tick.elements for tick in ticks),
     }
+
+
+def _put_first(pid: int) -> None:
+    """Let no other work of the machine interrupt the server, where that may be asked for (root).
+
+    Redis measures by the clock on the wall, so that it would count the time in which it was not running as its own.
+    """
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, -20)
 
 
 def main() -> None:

@@ -150,7 +150,7 @@ def _budget_keys(door: Door, tenant: str | None) -> dict[str, str]:
 def _tenant(tenant: str | None) -> str:
     if tenant is None:
         return WHOLE
-    if not tenant or tenant == WHOLE or len(tenant) > LONGEST_TENANT or not tenant.isprintable():
+    if not tenant or tenant == WHOLE or "|" in tenant or len(tenant) > LONGEST_TENANT or not tenant.isprintable():
         raise InvalidRequest(
             "tenant: it must be a tenant's name; leave it out for the cap of everybody. Nothing was changed.",
             param="tenant",

@@ -146,6 +146,17 @@ def _unwritten(patient: Patient) -> None:
     patient.client.xadd(KEYS.ledger, {"row": "{}", "outcome": "ok"}, id=f"{patient.now() - 600_000}-0")
 
 
+def _unwritable(patient: Patient) -> None:
+    _unwritten(patient)
+    patient.client.set(KEYS.role("usage_log"), "w1@h:1", px=60_000)
+    patient.client.xadd(KEYS.ledger, {"row": "{}", "outcome": "ok"})
+
+
+def _left_behind(patient: Patient) -> None:
+    patient.client.hset(KEYS.ledger_log, "written", f"{patient.now()}-0")
+    (patient.folder / "usage_log.jsonl").write_text('{"entry":"1-0"}\n')
+
+
 def _evicts(patient: Patient) -> None:
     patient.client.config_set("maxmemory-policy", "volatile-lru")
 
@@ -185,6 +196,8 @@ TROUBLES: list[tuple[Callable[[Patient], None], str, str]] = [
     (_skew, "release_skew", "warning"),
     (_silent_release, "release_differs", "note"),
     (_unwritten, "usage_log_unwritten", "warning"),
+    (_unwritable, "usage_log_behind", "warning"),
+    (_left_behind, "usage_log_old", "note"),
     (_evicts, "redis_evicts", "error"),
     (_forgets, "redis_not_persistent", "error"),
     (_full, "redis_memory_low", "warning"),

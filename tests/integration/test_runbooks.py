@@ -81,7 +81,9 @@ def _commands(line: str) -> list[list[str]]:
 
 def _check(words: list[str]) -> None:
     match words:
-        case ["vessel" | "/opt/vessel/venv/bin/vessel", *arguments]:
+        case ["sudo", *rest]:
+            _check(rest)
+        case ["vessel" | "vessel-service" | "/opt/vessel/venv/bin/vessel", *arguments]:
             _check_ours(arguments)
         case ["systemctl", *rest]:
             named = [word for word in rest[0 if rest[0].startswith("-") else 1 :] if word.startswith("vessel")]
@@ -89,7 +91,7 @@ def _check(words: list[str]) -> None:
             assert {word.removeprefix("vessel-").removesuffix(".service") for word in named} <= UNITS | {
                 "vessel.target"
             }
-        case ["ops/verify_boot.sh", *arguments]:
+        case ["ops/verify_boot.sh" | "/opt/vessel/ops/verify_boot.sh", *arguments]:
             _check_ours(["check", *arguments])
         case ["rm", "-rf", target]:
             assert target == "/opt/vessel/releases"

@@ -104,8 +104,16 @@ class Booted:
         (units / "sim.service").write_text(SIMULATOR.format(latency=LATENCY_MS, keys=taken))
         (units / "multi-user.target.wants").mkdir(exist_ok=True)
         (units / "multi-user.target.wants" / "sim.service").symlink_to("../sim.service")
+        self.name_simulator()
+
+    def name_simulator(self) -> None:
+        """Have the services call the simulator."""
         with (self.tree / "etc/vessel/vessel.env").open("a") as settings:
             settings.write("GROQ_BASE_URL=http://127.0.0.1:8090\n")
+
+    def await_check(self) -> None:
+        """Wait until the boot check has found all well."""
+        wait_until(lambda: self.show("vessel-check", "SubState") == "exited", BOOT_S)
 
     def install(self, *options: str) -> str:
         """Run the installer in the tree, not booted but with this machine's network, and give what it said."""

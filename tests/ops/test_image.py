@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.ops.booted import missing, package_folders
 from tests.ops.composed import ROOT
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +76,11 @@ def test_the_image_runs_as_its_user(images: Images) -> None:
     container = images.run("from", IMAGE)
 
     def inside(*command: str) -> str:
-        return images.run("run", "--isolation", "chroot", "--user", "10001:10001", container, "--", *command)
+        """Run a command; buildah may lose what was written just before the end, so the end has to be seen."""
+        told = ("sh", "-c", '"$@" && echo the-end', "sh", *command)
+        run = partial(images.run, "run", "--isolation", "chroot", "--user", "10001:10001", container, "--", *told)
+        said = wait_until(lambda: [found for found in (run(),) if found.endswith("the-end")], 60)
+        return said[0].removesuffix("the-end").strip()
 
     assert inside("sh", "-c", "id -u") == "10001"
     assert "Usage" in inside("vessel", "--help")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.main import get_command
 
 from vessel.cli import check, installed
 from vessel.cli.check_cures import Cures, UnitCures
@@ -13,6 +15,7 @@ from vessel.cli.check_faces import units
 from vessel.cli.check_seen import Plan, Seen, failed, passed
 from vessel.cli.check_services import of
 from vessel.cli.faults import BadUse
+from vessel.cli.main import app
 from vessel.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,6 +165,17 @@ def test_a_handed_credential_is_told_by_the_file_that_people_write() -> None:
         assert written in cures.key(KEY)
         assert written in cures.new_key(KEY)
     assert written in UnitCures(installed.Installation()).key(None)
+
+
+@pytest.mark.parametrize("cures", [Cures(), UnitCures(installed.Installation())], ids=["commands", "units"])
+def test_what_is_advised_exists(cures: Cures) -> None:
+    """Each command of ours in a cure is one of the command line's."""
+    told = (cures.maintenance(), cures.inference("job_1"), cures.redis_setting("appendonly", "yes"),
+            cures.unwell(of(Settings())[0]))  # fmt: skip
+    commands = re.findall(rf"`{cures.program} ([a-z]+)", " ".join(told))
+    assert {"maintenance", "job", "limits", "doctor"} <= set(commands)
+    group: Any = get_command(app)
+    assert set(commands) <= set(group.commands)
 
 
 def test_units_that_fail_for_a_told_reason_do_not_repeat_the_cure(systemd: Callable[..., None]) -> None:

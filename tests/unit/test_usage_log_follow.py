@@ -99,6 +99,19 @@ async def test_a_torn_line_is_cut_and_written_anew(runner: AsyncRunner, log: Usa
     assert log.path.read_bytes() == whole + second
 
 
+async def test_a_line_from_the_future_holds_nothing_up(runner: AsyncRunner, log: UsageLog) -> None:
+    """Of another ledger, or of a clock that was wrong: what is written now comes behind it, each entry once."""
+    for number in range(3):
+        await book(runner, f"job_{number}/1")
+        await log.follow(runner)
+        with log.path.open("ab") as file:
+            file.write(b'{"model":"x","job_id":"foreign","entry":"99999999999999-0"}\n')
+        await log.follow(runner)
+    assert [line["job_id"] for line in lines(log)] == [
+        "job_0/1", "foreign", "job_1/1", "foreign", "job_2/1", "foreign",
+    ]  # fmt: skip
+
+
 async def test_zeros_from_a_power_loss_are_cut(runner: AsyncRunner, log: UsageLog) -> None:
     """A file system may leave zeros where a line was going to be."""
     await book(runner, "job_1/1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from datetime import date
 from decimal import Decimal
@@ -120,6 +121,14 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert cli._csv_line([-5]) == "-5\n"
 
 
+@pytest.mark.parametrize("text", ["a\r=1+1", "a\n=1+1", 'a"b'])
+def test_no_cell_begins_a_row(text: str) -> None:
+    """A spreadsheet takes a bare carriage return for the end of a row, and what is behind it for a cell."""
+    line = cli._csv_line([text, "b"])
+    assert line.startswith('"a')
+    assert list(csv.reader([line])) == [[text, "b"]]
+
+
 def report(by: str, hours: int) -> Report:
     """Make a report of a span with one call in its last hour."""
     name = "2026-11-27T11" if by == "hour" else "2026-11-27"
@@ -127,13 +136,14 @@ def report(by: str, hours: int) -> Report:
     return Report(NOW - hours * HOUR_MS, NOW, by, MappingProxyType({name: one}), one, None)
 
 
+@pytest.mark.parametrize("width", [cli.PLOT_WIDTH, 40, cli.LEAST_WIDTH])
 @pytest.mark.parametrize(("by", "hours"), [("hour", 24), ("day", 24 * 30), ("day", 24 * 3650), ("hour", 0)])
-def test_a_chart_is_drawn(by: str, hours: int) -> None:
+def test_a_chart_is_drawn(by: str, hours: int, width: int) -> None:
     """Plain text that fits a terminal, with what it shows and in which zone."""
     plotext: Any = pytest.importorskip("plotext")
-    lines = cli._chart(plotext, report(by, hours)).splitlines()
+    lines = cli._chart(plotext, report(by, hours), width).splitlines()
     assert f"USD per {by}, UTC" in lines[0]
-    assert all(len(line) <= cli.PLOT_WIDTH for line in lines)
+    assert all(len(line) <= width for line in lines)
     assert "\x1b" not in "".join(lines)
     assert len(lines) == cli.PLOT_HEIGHT
 

@@ -196,28 +196,32 @@ def _of_releases(client: GroqClient) -> Iterator[Finding]:
 
 
 def _of_usage_log(client: GroqClient) -> Iterator[Finding]:
-    """Compare the last line of this machine's usage log with the ledger; another machine may be the one that writes."""
+    """Tell of entries that no log holds yet, and of this machine's file where another machine writes its own."""
     door, path = client.door, client.door.settings.usage_log_path
     writer = client.runner.run(command("GET", door.keys.role("usage_log"), parse=word))
-    last = client.runner.run(_last_entry(door))
-    if not last:
-        return
-    behind = client.runner.run(_clock()) - int(last.partition("-")[0])
-    if not writer and behind > LOG_BEHIND_MS:
+    written = client.runner.run(command("HGET", door.keys.ledger_log, "written", parse=word))
+    waiting = client.runner.run(_first_after(door, written))
+    behind = client.runner.run(_clock()) - int(waiting.partition("-")[0]) if waiting else 0
+    if behind > LOG_BEHIND_MS and not writer:
         yield warning(
             "usage_log_unwritten",
             "Nobody writes the usage log",
             "the ledger in Redis is whole, the file falls behind it",
             "start the scheduler or a worker: vessel scheduler",
         )
-        return
-    mine = _logged(path)
-    if mine and _entry(mine) < _entry(last) and behind > LOG_BEHIND_MS:
+    elif behind > LOG_BEHIND_MS:
+        yield warning(
+            "usage_log_behind",
+            f"The usage log is {times.span(behind / 1000)} behind the ledger",
+            f"{writer} is to write it and cannot; the ledger in Redis is whole",
+            "look for usage_log.not_written in its log; make room on its disk, or end what else holds the file",
+        )
+    elif (mine := _logged(path)) and _entry(mine) < _entry(written):
         yield note(
             "usage_log_old",
             f"{path} ends before the ledger does",
-            f"another machine writes it now ({writer})",
-            f"read it there, or rebuild it here: remove {path} and restart the scheduler",
+            f"another machine writes it now ({writer or 'it is gone'})",
+            f"read it there, or rebuild it here: vessel usage --rebuild-log rebuilt_{path.name}",
         )
 
 
@@ -261,7 +265,6 @@ def _first(name: str) -> Call[tuple[str, int]]:
     return command("ZRANGE", name, 0, 0, "WITHSCORES", parse=read)
 
 
-def _last_entry(door: Door) -> Call[str]:
-    return command(
-        "XREVRANGE", door.keys.ledger, "+", "-", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else ""
-    )
+def _first_after(door: Door, written: str) -> Call[str]:
+    start = f"({written}" if written else "-"
+    return command("XRANGE", door.keys.ledger, start, "+", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else "")

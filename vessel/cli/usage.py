@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import shutil
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -38,9 +40,13 @@ if TYPE_CHECKING:
 HOURLY_MS = 3 * DAY_MS
 """Up to so long a span is drawn hour by hour, a longer one day by day."""
 
-MOST_BARS = 92
-PLOT_WIDTH, PLOT_HEIGHT = 100, 16
+PLOT_WIDTH, LEAST_WIDTH, PLOT_HEIGHT, NARROW = 100, 30, 16, 80
+BESIDE_BARS = 8
+"""Columns of a chart that its scale takes."""
+
 _FORMULA = "=+-@\t\r"
+_ENDS = "\r\n"
+"""A cell that holds either is quoted, as a spreadsheet would begin a new row behind it."""
 
 
 class NoPlotext(VesselError):
@@ -103,10 +109,10 @@ def show(wanted: Wanted, *, as_json: bool) -> None:
             emit(found.as_dict())
         elif wanted.csv is None or not _is_stdout(wanted.csv):
             _print(found)
-        if plotext is not None and not as_json:
+        if plotext is not None and found.total.calls and not as_json:
             unit = "hour" if found.until - found.since <= HOURLY_MS else "day"
             over = asker.run(report(asker.door, since=found.since, until=span[1], by=unit, tenant=wanted.tenant))
-            say(_chart(plotext, over))
+            say(_chart(plotext, over, _width()))
 
 
 def rebuild_log(output: Path, *, as_json: bool) -> None:
@@ -177,9 +183,12 @@ def _print(found: Report) -> None:
     if not found.total.calls:
         say("No call was charged in this time.")
         return
-    columns = (found.by.upper(), "CALLS", "INPUT", "CACHED", "OUTPUT", "COST USD", "NO ANSWER SEEN")
-    rows = [_row(name, one) for name, one in found.groups.items()]
-    table(columns, [*rows, _row("total", found.total)], right=columns[1:])
+    columns = [found.by.upper(), "CALLS", "INPUT", "CACHED", "OUTPUT", "COST USD", "NO ANSWER"]
+    rows = [_row(name, one) for name, one in [*found.groups.items(), ("total", found.total)]]
+    if _width() < NARROW:  # figures that are broken in the middle are worse than none
+        for row in (columns, *rows):
+            del row[6], row[3]
+    table(columns, rows, right=columns[1:])
     if sum(one.calls for one in found.groups.values()) > found.total.calls:
         say("A call with several tags is counted under each of them, and once in the total.")
     if found.total.unknown:
@@ -189,9 +198,9 @@ def _print(found: Report) -> None:
         say(_saved(found.saving))
 
 
-def _row(name: str, one: Sum) -> tuple[str, ...]:
+def _row(name: str, one: Sum) -> list[str]:
     counts = (one.calls, one.input_tokens, one.cached_tokens, one.output_tokens)
-    return (name, *(f"{count:,}" for count in counts), money(one.pico_usd), f"{one.unknown:,}" if one.unknown else "-")
+    return [name, *(f"{count:,}" for count in counts), money(one.pico_usd), f"{one.unknown:,}" if one.unknown else "-"]
 
 
 def _saved(found: Saving) -> str:
@@ -215,18 +224,25 @@ def _utc(at: int) -> str:
     return datetime.fromtimestamp(at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _chart(plotext: Any, found: Report) -> str:
-    """Draw cost over time; hours or days without a call are empty bars."""
+def _width() -> int:
+    """Say how wide a chart may be: as the terminal is, if that is not wider than it is of use."""
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else PLOT_WIDTH
+    return max(LEAST_WIDTH, min(PLOT_WIDTH, columns))
+
+
+def _chart(plotext: Any, found: Report, width: int = PLOT_WIDTH) -> str:
+    """Draw cost over time; hours or days without a call are empty bars, those that have no room the first ones."""
     step = HOUR_MS if found.by == "hour" else DAY_MS
     first, last = found.since // step, max(found.since, found.until - 1) // step
-    first = max(first, last - MOST_BARS + 1)
+    first = max(first, last - (width - BESIDE_BARS) + 1)
     starts = [datetime.fromtimestamp(at * step / 1000, UTC) for at in range(first, last + 1)]
     names = [at.strftime("%Y-%m-%dT%H" if found.by == "hour" else "%Y-%m-%d") for at in starts]
     costs = [float(found.groups[name].cost_usd) if name in found.groups else 0.0 for name in names]
     figure = plotext.figure
     figure.clear()
-    figure.plot_size(PLOT_WIDTH, PLOT_HEIGHT)
-    figure.title(f"USD per {found.by}, UTC, {names[0]} to {names[-1]}")
+    figure.plot_size(width, PLOT_HEIGHT)
+    title = f"USD per {found.by}, UTC, {names[0]} to {names[-1]}"
+    figure.title(title if len(title) < width else f"USD per {found.by}, UTC")
     figure.draw(figure.bar([at.strftime("%H:%M" if found.by == "hour" else "%m-%d") for at in starts], costs))
     drawn: str = plotext.uncolorize(figure.build())
     return "\n".join(line.rstrip() for line in drawn.splitlines())
@@ -296,8 +312,8 @@ def _csv_line(row: Sequence[object]) -> str:
     """Write a row; a text that a spreadsheet would take for a formula, as a tag may be, begins with an apostrophe."""
     line = io.StringIO()
     safe = (f"'{cell}" if isinstance(cell, str) and _runs(cell) else cell for cell in row)
-    csv.writer(line, lineterminator="\n").writerow(safe)
-    return line.getvalue()
+    csv.writer(line, lineterminator=_ENDS).writerow(safe)
+    return line.getvalue().removesuffix(_ENDS) + "\n"
 
 
 def _runs(cell: str) -> bool:

@@ -11,6 +11,7 @@ from vessel.client.request import Ask, Prompt, compose
 from vessel.errors import ClientClosed, InvalidRequest
 from vessel.settings import Settings, load_settings
 from vessel.submit import Door
+from vessel.usage.budgets import WHOLE
 from vessel.wire import BUILTIN_NAMES, Priority, TaskType
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ class Core:
         """Take settings, or read the environment with single values laid over it."""
         if settings is not None and (redis_url is not None or overrides):
             raise TypeError("give either `settings` or single values, not both")
+        if not tenant or tenant == WHOLE or "|" in tenant:
+            raise ValueError("a tenant's name is not empty, holds no bar, and is not *, which stands for everybody")
         self.settings = settings or load_settings(redis_url=redis_url, **overrides)
         self.tenant, self.timeout = tenant, timeout
         self.waits_s(None)

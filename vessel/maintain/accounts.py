@@ -34,7 +34,7 @@ class Accountant:
         self.usage_log = UsageLog(settings.usage_log_path, self.keys.ledger, rotation)
 
     async def write(self) -> bool:
-        """Write what is new in the ledger to the usage log, and tell of caps that are nearly or wholly used.
+        """Write what is new in the ledger to the usage log. Raises OSError for a file that cannot be written.
 
         Returns whether the log holds the whole ledger now; it does not while a process outside the lease has its file.
         """
@@ -44,7 +44,6 @@ class Accountant:
         if self.usage_log.written not in {"", before}:
             told = command("HSET", self.keys.ledger_log, "written", self.usage_log.written, parse=int)
             await self.runner.run(told)
-        await self._tell_spend()
         return self.usage_log.level
 
     async def keep(self) -> None:
@@ -84,8 +83,8 @@ class Accountant:
             _, gone = await self.runner.run_all(calls)
             log.info("ledger.trimmed", entries=gone)
 
-    async def _tell_spend(self) -> None:
-        """Log what was not logged yet; a process that dies in between tells it twice at most."""
+    async def tell_spend(self) -> None:
+        """Log caps that are nearly or wholly used, once; a process that dies in between tells it twice at most."""
         seen = await self.runner.run(command("HGET", self.keys.ledger_log, "spend_told", parse=word))
         found = await self.runner.run(spend_events(self.keys.spend_events, seen))
         for event in found:

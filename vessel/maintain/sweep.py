@@ -44,6 +44,9 @@ MODELS_EVERY_S = 60.0
 MODELS_AGAIN_S = 5.0
 PRUNE_EVERY_S = 60.0
 ACCOUNTS_EVERY_S = 30.0
+UNWRITTEN_EVERY_S = 60.0
+"""How often it is logged that the usage log cannot be written."""
+
 PRUNE_AT_ONCE = 500
 
 log = get_logger(__name__)
@@ -192,10 +195,19 @@ class Sweeper:
         now = time.monotonic()
         if self._log_level_at is None:
             self._log_level_at = now  # how far behind it is is not known, but one that cannot be written is told of
-        if await self.accountant.write():
-            self._log_level_at = now
+        try:
+            if await self.accountant.write():
+                self._log_level_at = now
+        except OSError as error:
+            self._tell_unwritten(error)
+        await self.accountant.tell_spend()
         if self._due("accounts", ACCOUNTS_EVERY_S):
             await self.accountant.keep()
+
+    def _tell_unwritten(self, error: OSError) -> None:
+        if self._due("unwritten", UNWRITTEN_EVERY_S):
+            log.error("usage_log.not_written", reason=error.strerror, file=str(self.accountant.usage_log.path),
+                      then="nothing is lost: it goes on where it stopped as soon as it can")  # fmt: skip
 
     def usage_log_behind_s(self) -> float:
         """Return how long ago the usage log held the whole ledger, as far as this process knows.

@@ -1,1 +1,1 @@
-"""What people and machines see of Vessel: logs now, metrics and traces later; never a prompt, an answer or a key."""
+"""What people and machines see of Vessel: logs, metrics and traces; never a prompt, an answer or a key."""

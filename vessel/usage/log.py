@@ -78,6 +78,7 @@ class UsageLog:
         """The last entry that is safely in the file, as of the last look; nothing up to it is written again."""
         self.level = False
         """Whether the last look left the whole ledger in the file; not so where another writer has it."""
+        self._looked_back_from = ""
 
     async def follow(self, runner: AsyncRunner) -> bool:
         """Append what is new; an amended entry replaces its line. Returns whether there may be more at once."""
@@ -88,6 +89,9 @@ class UsageLog:
             last = await _in_thread(_cut_torn, file)
             after = last or await _in_thread(self._archived)
             found = await runner.run(entries(self.ledger, after))
+            if after and not found and (before := await self._before_its_time(runner, file, after)):
+                last = after = before
+                found = await runner.run(entries(self.ledger, after))
             gone = {fields["amends"] for _, fields in found if "amends" in fields}
             if bool(gone) and await _in_thread(self._drop, gone):
                 return True  # the log is another file now
@@ -95,6 +99,17 @@ class UsageLog:
             self.written = found[done - 1][0] if done else after
         self.level = done == len(found) < PAGE
         return not self.level
+
+    async def _before_its_time(self, runner: AsyncRunner, file: IO[bytes], last: str) -> str:
+        """Name the last entry that the ledger can have written, where the file's last one is later than all of them.
+
+        A line of another ledger, or of a clock that was wrong, would else hold up all others until its time comes.
+        """
+        newest = await runner.run(_newest(self.ledger))
+        if newest == self._looked_back_from or not _is_later(last, newest):
+            return ""
+        self._looked_back_from = newest
+        return await _in_thread(_last_up_to, file, newest)
 
     def archives(self) -> list[Path]:
         """List the full files that are still beside the log, oldest first."""
@@ -200,6 +215,27 @@ def _last_entry(lines: bytes) -> str:
         if found := _entry_of(line):
             return found
     return ""
+
+
+def _last_up_to(file: IO[bytes], newest: str) -> str:
+    """Name the last entry in the file that is not later than this one; the file stands at its end then."""
+    file.seek(0)
+    found = ""
+    for line in file:
+        entry = _entry_of(line)
+        if entry and not _is_later(entry, newest):
+            found = entry
+    return found
+
+
+def _is_later(one: str, other: str) -> bool:
+    """Compare two entries; that of an empty ledger is later than none."""
+    (at, number), (other_at, other_number) = (entry.split("-") for entry in (one, other or "0-0"))
+    return bool(other) and (int(at), int(number)) > (int(other_at), int(other_number))
+
+
+def _newest(ledger: str) -> Call[str]:
+    return command("XREVRANGE", ledger, "+", "-", "COUNT", 1, parse=lambda raw: word(raw[0][0]) if raw else "")
 
 
 def _entry_of(line: bytes) -> str:

@@ -113,26 +113,27 @@ function fact(label, value) {
 
 function tell(found) {
   const tags = Object.entries(found.policy.tags ?? {}).map(([key, value]) => `${key}=${value}`).join(", ");
+  const most = found.usage?.unknown_calls ? "at most " : ""; // No answer was seen of some of its calls.
   show($("job-body"),
     h("p", { class: "mono small wrap" }, found.id),
     h("dl", { class: "facts" },
-      fact("State", state(found.state)), fact("Model", name(found.model ?? "")), fact("Tier", found.tier), fact("Priority", found.priority), fact("Cost", found.cost_usd === null ? null : usd(found.cost_usd)),
-      fact("Tokens", found.usage ? `${found.usage.prompt_tokens ?? 0} in, ${found.usage.completion_tokens ?? 0} out` : null), fact("Deadline", found.deadline_at && time(found.deadline_at, { fine: true })), fact("Batch", found.batch && idOf(found.batch)), fact("Again of", found.retry_of && idOf(found.retry_of)), fact("Tags", tags)),
+      fact("State", state(found.state)), fact("Model", name(found.model ?? "")), fact("Tier", found.tier), fact("Priority", found.priority), fact("Cost", found.cost_usd === null ? null : most + usd(found.cost_usd)),
+      fact("Tokens", found.usage ? `${most}${found.usage.prompt_tokens ?? 0} in, ${found.usage.completion_tokens ?? 0} out` : null), fact("Deadline", found.deadline_at && time(found.deadline_at, { fine: true })), fact("Batch", found.batch && idOf(found.batch)), fact("Again of", found.retry_of && idOf(found.retry_of)), fact("Tags", tags)),
     found.waiting ? h("p", { class: "note" }, h("b", {}, "Waits: "), found.waiting.detail, found.waiting.until ? [", about until ", time(found.waiting.until, { fine: true })] : "") : null,
     found.way_out ? h("div", { class: "note bad" }, h("div", {}, h("b", {}, found.reason ?? found.state), found.message ? `: ${found.message}` : ""), h("div", {}, h("b", {}, "Way out: "), found.way_out)) : null,
     h("h3", {}, "Timeline"),
-    h("ol", { class: "timeline" }, found.timeline.map((entry, at) => step(entry, found.timeline[at - 1]))),
+    h("ol", { class: "timeline" }, found.timeline.map((entry, at) => step(entry, found.timeline[at - 1], Boolean(found.finished_at)))),
     found.routing.length ? h("details", { "data-key": "why" }, h("summary", {}, "Why this model"), h("ul", { class: "small" }, found.routing.map((why) => h("li", {}, why)))) : null,
     h("div", { class: "actions" }, found.finished_at ? h("button", { type: "button", class: "quiet", "data-do": "retry", "data-id": found.id }, "Run again …") : h("button", { type: "button", class: "quiet", "data-do": "cancel", "data-id": found.id }, "Cancel job …")));
 }
 
-function step(entry, before) {
+function step(entry, before, ended) {
   const after = before ? (Date.parse(entry.at) - Date.parse(before.at)) / 1000 : null;
   const call = entry.attempt;
   return h("li", { class: entry.tone },
     h("div", { class: "row" }, h("span", { class: "strong" }, call ? `${entry.title} on ` : entry.title, call ? name(call.model) : null), h("span", { class: "muted small" }, time(entry.at, { fine: true }), after === null ? "" : ` · +${span(after)}`)),
     entry.detail ? h("div", { class: "small muted wrap" }, entry.detail) : null,
-    call ? h("div", { class: "small" }, chip(call.outcome === "unknown" ? "no answer yet" : call.reason ?? call.outcome, call.outcome === "succeeded" ? "good" : call.outcome === "unknown" ? "busy" : "bad"), call.status ? ` HTTP ${call.status}` : "", call.duration_ms === null ? "" : ` · ${span(call.duration_ms / 1000)}`, call.cost_usd ? ` · ${usd(call.cost_usd)}` : "", call.counted ? "" : " · not counted as an attempt", call.message ? h("div", { class: "wrap" }, call.message) : null, call.notes.map((note) => h("div", { class: "muted" }, note))) : null);
+    call ? h("div", { class: "small" }, chip(call.outcome === "unknown" ? `no answer ${ended ? "seen" : "yet"}` : call.reason ?? call.outcome, call.outcome === "succeeded" ? "good" : call.outcome === "unknown" && !ended ? "busy" : "bad"), call.status ? ` HTTP ${call.status}` : "", call.duration_ms === null ? "" : ` · ${span(call.duration_ms / 1000)}`, call.cost_usd ? ` · ${usd(call.cost_usd)}` : "", call.counted ? "" : " · not counted as an attempt", call.message ? h("div", { class: "wrap" }, call.message) : null, call.notes.map((note) => h("div", { class: "muted" }, note))) : null);
 }
 
 function act(event) {

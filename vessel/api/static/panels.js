@@ -74,7 +74,7 @@ function refusals(found) {
     h("thead", {}, h("tr", {}, ["Model", "Why", "By", "This hour", "24 hours"].map((title, at) => h("th", { scope: "col", class: at > 2 ? "num" : "" }, title)))),
     h("tbody", {}, found.map((one) => h("tr", { "data-key": `${one.by} ${one.why} ${one.model}` },
       h("th", { scope: "row" }, name(one.model)), h("td", { "data-label": "Why" }, why(one.why)),
-      h("td", { "data-label": "By" }, one.by === "gate" ? "the gate, before it was sent" : one.by),
+      h("td", { "data-label": "By" }, one.by === "gate" ? h("span", { title: "before anything was sent" }, "the gate") : one.by),
       h("td", { class: "num", "data-label": "This hour" }, count(one.this_hour)), h("td", { class: "num", "data-label": "24 hours" }, count(one.day))))));
 }
 

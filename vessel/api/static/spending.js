@@ -12,7 +12,8 @@ const ink = (what) => getComputedStyle(document.documentElement).getPropertyValu
 function stacked(found) {
   const slots = Math.floor((Date.now() - Date.parse(found.day)) / (found.bucket_s * 1000)) + 1;
   const first = Math.max(0, Math.min(slots - 12, ...found.models.flatMap((model) => Object.keys(model.series).map(Number))));
-  const times = Array.from({ length: Math.max(1, slots - first) }, (_, at) => Date.parse(found.day) / 1000 + (first + at) * found.bucket_s);
+  // uPlot takes a single point in time for a day of them.
+  const times = Array.from({ length: Math.max(2, slots - first) }, (_, at) => Date.parse(found.day) / 1000 + (first + at) * found.bucket_s);
   let below = times.map(() => 0);
   const layers = found.models.map((model) => (below = below.map((value, at) => value + (model.series[first + at] ?? 0))));
   return { times, layers };

@@ -35,7 +35,7 @@ UNITS = {
 }
 PROGRAMS = {"redis-cli", "redis-check-aof", "journalctl", "ls", "cp", "mv", "install", "git", "make", "export", "set",
             ".", "/opt/vessel/venv/bin/pip", "/opt/src/vessel/ops/install.sh", "ops/install.sh",
-            "ops/replace_worker.sh"}  # fmt: skip
+            "ops/replace_worker.sh", "/opt/vessel/ops/replace_worker.sh"}  # fmt: skip
 STEPS = ("**Symptom.**", "## Look", "## Do", "## Verify")
 CAUSES = {"unresponsive", "corrupted-install", "compromised-key", "redis-full", "redis-lost", "limit-changed",
           "model-retired", "backlog-too-long", "worker-version-skew"}  # fmt: skip

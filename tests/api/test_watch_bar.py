@@ -52,8 +52,9 @@ def test_a_bar_shows_counts_tokens_cost_and_clears_itself(served: Served, tmp_pa
     command = [sys.executable, "-m", "vessel.cli.main", "batch", "watch", batch_id]
     env = {name: value for name, value in served.environment().items() if name not in {"COLUMNS", "LINES"}}
     code, out, shown = on_terminal(command, env | {"TERM": "xterm"}, columns)
-    frames = [frame for frame in re.split(r"[\r\n]+", shown) if frame.strip()]
+    *frames, way_on = [frame for frame in re.split(r"[\r\n]+", shown) if frame.strip()]
     assert code == 0
     assert re.fullmatch(rf"completed: {LINES} completed, 0 failed of {LINES}; [\d,]+ tokens, 0\.\d+ USD\n", out)
+    assert f"`vessel batch results {batch_id}`" in way_on
     assert re.search(rf"{LINES}/{LINES} 0 failed  [\d,]+ tokens  \$0", frames[-1])
     assert not [frame for frame in frames if len(frame) > columns or not re.search(rf"\d+/{LINES}", frame)]

@@ -26,6 +26,12 @@ FIRST, SECOND = "gsk_sim_first_key_0001", "gsk_sim_second_key_002"
 """Keys that the simulator takes; the first is installed."""
 KEY_FILE = "/etc/vessel/credentials/groq_api_key"
 LATENCY_MS = 400
+HIERARCHIES = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
+IN_GROUPS = """
+for group; do [ "$group" = -- ] && break; mkdir -p "$group" && echo $$ >"$group/cgroup.procs"; shift; done
+shift
+exec "$@"
+"""
 SIMULATOR = """[Service]
 ExecStart=/opt/vessel/venv/bin/vessel simulate --latency-ms {latency} {keys}
 [Install]
@@ -97,6 +103,9 @@ class Booted:
         self.folder, self.tree = folder, folder / "machine"
         copy(debian, self.tree)
         self.process: subprocess.Popen[bytes] | None = None
+        # Control groups of its own: two machines in the same ones would kill each other's processes.
+        roots = [Path(root) for root in HIERARCHIES if Path(root, "cgroup.procs").exists()]
+        self.groups = [root / f"vessel-test-{os.getpid()}" for root in roots]
         (self.tree / "srv" / "key").write_text(FIRST)
         self.installed = self.install("--key-file", "/srv/key", "--no-start")
         units = self.tree / "etc/systemd/system"
@@ -144,6 +153,10 @@ class Booted:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
+        for group in self.groups:
+            for folder, _, _ in os.walk(group, topdown=False):
+                with suppress(OSError):
+                    Path(folder).rmdir()
         shutil.rmtree(self.tree, ignore_errors=True)
 
     def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -211,7 +224,16 @@ class Booted:
         return int(children[0]) if children else None
 
     def _nspawn(self) -> list[str]:
-        # Control groups of version 2 and bpf, as on a real machine, so that systemd can filter addresses.
-        real = ("env", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
+        # Version 2 of control groups, and bpf, as on a real machine, so that systemd can filter addresses.
+        groups = ("sh", "-c", IN_GROUPS, "sh", *map(str, self.groups), "--")
         options = ("--register=no", "--keep-unit", "--system-call-filter=bpf", f"--bind-ro={ROOT}:/src")
-        return [*real, "systemd-nspawn", "-q", *options, "-D", str(self.tree)]
+        return [
+            "env",
+            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
+            *groups,
+            "systemd-nspawn",
+            "-q",
+            *options,
+            "-D",
+            str(self.tree),
+        ]

@@ -109,8 +109,6 @@ class Calling(Working):
         super().__init__()
         self.url = url
         self.ids: list[str] = []
-        self.cut = 0
-        """How often nobody answered."""
 
     def work(self) -> None:
         """Submit a job and wait for its end, again and again."""
@@ -140,7 +138,6 @@ class Calling(Working):
                 raise
         except (OSError, http.client.HTTPException):
             pass
-        self.cut += 1
         return None
 
 

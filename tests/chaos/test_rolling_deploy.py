@@ -43,7 +43,7 @@ JOBS, LINES, AHEAD = 300, 200, 60
 
 WORKERS, SLOTS = 4, 10
 MANY_JOBS, MANY_LINES = 1_000, 4_000
-ANSWER_MS = 1_000
+ANSWER_MS = 2_000
 BEFORE_S, WINDOW_S = 25.0, 5.0
 LEAST_PART = 0.5
 
@@ -123,15 +123,15 @@ def test_a_deploy_under_load_keeps_half_of_the_throughput(tmp_path: Path, last_v
                 over = time.time()
             assert stack.ask("/_sim/stats")["accepted"] < MANY_JOBS + MANY_LINES, "all was over before the deploy"
             ids = [*(job.id for job in jobs), *calling.ids]
-            found = batch.wait(timeout=300)
+            found = batch.wait(timeout=600)
             assert (found.completed, found.failed) == (MANY_LINES, 0)
             texts = {result.custom_id: result.text for result in batch.results()}
             wait_until(lambda: all(job and job.terminal for job in _read(stack, ids)), 120)
         _judge(stack, ids, texts)
         throughput = Throughput.of(all_calls(stack), WINDOW_S)
     least = throughput.least_part((began, at), (at, over))
-    told = f"the slowest {WINDOW_S:g} s had {least:.0%} of the median before"
-    print(f"\n{told}; {over - at:.0f} s, the API was asked in vain {calling.cut} times")  # noqa: T201  for docs/operate.md
+    told = f"the slowest {WINDOW_S:g} s of a deploy of {over - at:.0f} s had {least:.0%} of the median before"
+    print(f"\n{told}")  # noqa: T201  with -s: for docs/operate.md
     assert least >= LEAST_PART, told
 
 

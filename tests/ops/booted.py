@@ -154,9 +154,9 @@ class Booted:
                 self.process.kill()
                 self.process.wait()
         for group in self.groups:
-            for folder, _, _ in os.walk(group, topdown=False):
+            for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
                 with suppress(OSError):
-                    Path(folder).rmdir()
+                    folder.rmdir()
         shutil.rmtree(self.tree, ignore_errors=True)
 
     def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
@@ -225,15 +225,7 @@ class Booted:
 
     def _nspawn(self) -> list[str]:
         # Version 2 of control groups, and bpf, as on a real machine, so that systemd can filter addresses.
-        groups = ("sh", "-c", IN_GROUPS, "sh", *map(str, self.groups), "--")
+        unified = "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1"
         options = ("--register=no", "--keep-unit", "--system-call-filter=bpf", f"--bind-ro={ROOT}:/src")
-        return [
-            "env",
-            "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1",
-            *groups,
-            "systemd-nspawn",
-            "-q",
-            *options,
-            "-D",
-            str(self.tree),
-        ]
+        nspawn = ("systemd-nspawn", "-q", *options, "-D", str(self.tree))
+        return ["env", unified, "sh", "-c", IN_GROUPS, "sh", *map(str, self.groups), "--", *nspawn]

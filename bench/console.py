@@ -216,6 +216,7 @@ def measure(stored: int, looks: int) -> dict[str, float]:
         "first_ms": round(ticks[0].total_ms, 3),
         "tick_ms": round(statistics.median(tick.total_ms for tick in ticks), 3),
         "dearest_ms": round(max(tick.total_ms for tick in ticks), 3),
+        "above_goal": sum(tick.total_ms > GOAL_MS for tick in ticks),
         "scripts_ms": round(statistics.median(tick.scripts_ms for tick in ticks), 3),
         "commands": max(tick.commands for tick in ticks),
         "elements": max(tick.elements for tick in ticks),
@@ -228,7 +229,7 @@ def _put_first(pid: int) -> None:
     Redis measures by the clock on the wall, so that it would count the time in which it was not running as its own.
     """
     with suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, pid, -20)
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
 
 
 def main() -> None:
@@ -245,7 +246,7 @@ def main() -> None:
         return
     print(f"ms of Redis' time in a tick, {given.jobs:,} jobs stored, {LOOKING} tenants looking; goal {GOAL_MS:g}")
     columns = {"ticks": "ticks", "first_ms": "first", "tick_ms": "median", "dearest_ms": "most",
-               "commands": "commands at most", "elements": "elements at most"}  # fmt: skip
+               "above_goal": "above", "commands": "commands at most", "elements": "elements at most"}  # fmt: skip
     print("  ".join(columns.values()))
     for run in runs:
         print("  ".join(f"{run[name]:>{len(title)}}" for name, title in columns.items()))

@@ -12,7 +12,7 @@ import pytest
 from vessel.api.cures import OTHERWISE, WAYS_OUT, way_out
 from vessel.api.life import life
 from vessel.api.overview import refusing
-from vessel.api.own import batch_row
+from vessel.api.own import JOBS_READ, OpenBatches, Own, batch_row
 from vessel.api.spending import ENTRIES_AT_ONCE, Spending
 from vessel.batches.model import Batch, BatchStatus
 from vessel.client.following import JobEvent
@@ -247,3 +247,20 @@ def test_a_gate_at_which_nothing_goes_on_fills_up_without_a_look() -> None:
         {"provider": Breaker("ramp")},
     )
     assert not any(replace(view, **more).quiet for more in closings)
+
+
+def test_every_open_job_has_its_turn() -> None:
+    """More of them than a look reads: none is passed over for those before it."""
+    door = Door(load_settings({}, redis_url="redis://localhost"))
+    own = Own(door, "t", OpenBatches(door))
+    ids, asked = [f"job_{n:032x}" for n in range(3 * JOBS_READ)], list[str]()
+
+    def perform(effect: Effect) -> Any:
+        assert isinstance(effect, Run)
+        asked.extend(str(call.command[1]).rpartition(":")[2] for call in effect.calls)
+        return [replace(JOB, id=asked[-1], state=JobState.QUEUED) for _ in effect.calls]
+
+    for _ in range(3):
+        own._looks += 1
+        drive(own._read_jobs(ids), perform)
+    assert sorted(asked) == ids

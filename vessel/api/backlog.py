@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vessel.submit import Door
 
-FLOWS_AT_ONCE, HEADS_AT_ONCE = 40, 10
+FLOWS_AT_ONCE, HEADS_AT_ONCE = 40, 8
 """Flows whose jobs a look counts, and how many of their first jobs it reads."""
 
 Place = tuple[str, str]

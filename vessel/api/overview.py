@@ -43,7 +43,7 @@ SEARCH_EVERY = 10
 GATES_AT_ONCE = 3
 """Gates beside the first that a look reads whole: those where something goes on, each in its turn, else another."""
 
-PARKED_READ, PARKED_NEW = 100, 10
+PARKED_READ, PARKED_NEW = 100, 6
 """Parked jobs that are told apart by tier, and how many of them are newly read in one look."""
 
 REFUSALS_KEPT = 12

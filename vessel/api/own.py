@@ -32,7 +32,7 @@ OPEN_NAMED, OPEN_TOLD, OPEN_EVERY = 1000, 40, 5
 ENDED_SHOWN = 30
 """For how many looks one that was seen to end is told, however old it is."""
 
-FAILURES, JOBS, JOBS_READ = 20, 12, 10
+FAILURES, JOBS, JOBS_READ = 20, 12, 8
 """Failures and jobs told, and how many records of either a look reads."""
 
 WINDOW_MS, LEAST_MS = 60_000, 3_000
@@ -76,6 +76,7 @@ class Own:
         self.door, self.tenant, self._open = door, tenant, open_batches
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._batches: OrderedDict[str, Batch] = OrderedDict()
+        self._looked: dict[str, int] = {}
         self._read_at: dict[str, int] = {}
         self._ended: dict[str, int] = {}
         self._paces: dict[str, deque[tuple[int, int]]] = {}
@@ -108,7 +109,9 @@ class Own:
 
     def _read_jobs(self, ids: Sequence[str]) -> Steps[None]:
         wanted = [i for i in dict.fromkeys(ids) if i not in self._jobs or not self._jobs[i].terminal]
-        wanted = wanted[:JOBS_READ]
+        looked = {i: self._looked.get(i, 0) for i in wanted}
+        wanted = sorted(wanted, key=looked.__getitem__)[:JOBS_READ]
+        self._looked = looked | dict.fromkeys(wanted, self._looks)
         found: list[Job | None] = (yield Run([self.door.store.peek(i) for i in wanted])) if wanted else []
         for job_id, job in zip(wanted, found, strict=True):
             if job is not None and job.tenant == self.tenant:

@@ -41,7 +41,7 @@ test: $(DEV)
 	@$(BIN)/python -m pytest
 
 test-system: $(DEV)
-	@$(BIN)/python -m pytest -m system --timeout 1800 --dist loadfile
+	@$(BIN)/python -m pytest -m system --timeout 1800
 
 check: $(DEV)
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ."; exit 1; }

@@ -44,11 +44,6 @@ def retry(door: Door, job: Job, *, availability: Availability, reply: str = "") 
     return door.prepare(body, policy, availability=availability, tenant=job.tenant, reply=reply, retry_of=job.id)
 
 
-def clock() -> Call[int]:
-    """Ask for Redis' time in epoch milliseconds, which is the only clock of jobs and gates."""
-    return command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
-
-
 # --- maintenance ------------------------------------------------------------------------------------------------------
 
 

@@ -138,6 +138,9 @@ Seconds = Annotated[float, Field(gt=0)]
 MOST_COST_USD = Decimal(1_000_000)
 """A higher cap bounds nothing, and one like 1e999999 cannot be counted in nano-USD."""
 
+PICO = -12
+"""The exponent of the unit, 10^-12 USD, in which scripts add money up."""
+
 
 class Policy(BaseModel):
     """The `vessel` object of a request: how the job is to be served."""

@@ -13,7 +13,6 @@ from vessel.control import (
     capped,
     clear_budget,
     clear_maintenance,
-    clock,
     maintenance,
     set_budget,
     set_maintenance,
@@ -22,6 +21,7 @@ from vessel.errors import InvalidRequest
 from vessel.gate.view import GateView, Maintenance, look
 from vessel.keyspace.connect import SyncRunner
 from vessel.keyspace.names import gate_keys
+from vessel.keyspace.server import clock
 from vessel.settings import load_settings
 from vessel.submit import Door
 from vessel.usage.budgets import read_budget

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.running_up import VESSEL, Ran, environment
 from vessel.cli import main, waiting
 from vessel.client import GroqClient
-from vessel.control import clock
+from vessel.keyspace.server import clock
 from vessel.settings import load_settings
 
 if TYPE_CHECKING:

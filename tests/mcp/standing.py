@@ -16,8 +16,9 @@ from mcp.client.streamable_http import streamable_http_client
 from bench.stack import free_port
 from tests.api.serving import Served
 from vessel.api import keys as api_keys
-from vessel.control import clear_maintenance, clock, set_maintenance
+from vessel.control import clear_maintenance, set_maintenance
 from vessel.keyspace.names import Keys
+from vessel.keyspace.server import clock
 from vessel.submit import DEFAULT_TENANT
 from vessel.watch import jobs_page
 from vessel.wire import TERMINAL

@@ -17,7 +17,7 @@ import pytest
 
 from tests.mcp.standing import HEADERS, INITIALIZE, headers, request
 from tests.waiting import wait_until, wait_until_async
-from vessel.control import clock
+from vessel.keyspace.server import clock
 from vessel.wire import JobState
 
 if TYPE_CHECKING:

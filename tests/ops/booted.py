@@ -186,8 +186,8 @@ class Booted:
 
     def submit(self, number: int, tier: str = "power") -> list[str]:
         """Submit jobs and give their ids."""
-        self.sh(f"for n in $(seq {number}); do echo '{{\"prompt\": \"say '$n'\"}}'; done > /root/jobs.jsonl")
-        return [one["id"] for one in self.vessel("submit", "--file", "/root/jobs.jsonl", "--tier", tier)]
+        self.sh(f"for n in $(seq {number}); do echo '{{\"prompt\": \"say '$n'\"}}'; done > /srv/jobs.jsonl")
+        return [one["id"] for one in self.vessel("submit", "--file", "/srv/jobs.jsonl", "--tier", tier)]
 
     def ended(self, jobs: list[str], seconds: float = 120) -> list[dict[str, Any]]:
         """Wait for jobs and give how they ended."""

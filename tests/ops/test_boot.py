@@ -150,12 +150,12 @@ def test_an_uninstall_keeps_the_data_and_a_purge_does_not(machine: Booted) -> No
     refused = machine.attempt(*elsewhere)
     assert refused.returncode == 3
     assert "there is a Redis of its own here, with its jobs" in refused.stderr
-    machine.run("cp", "-a", "/opt/vessel", "/root/vessel")  # there is no network to install it from
+    machine.run("cp", "-a", "/opt/vessel", "/srv/vessel")  # there is no network to install it from
     _uninstall(machine)
     machine.run("test", "-s", KEY_FILE)
     assert machine.sh("ls /var/lib/vessel-redis/appendonlydir | wc -l") != "0"
     _uninstall(machine)  # twice is as good as once
-    machine.run("cp", "-a", "/root/vessel", "/opt/vessel")
+    machine.run("cp", "-a", "/srv/vessel", "/opt/vessel")
     assert "is installed already" in machine.run(*elsewhere)
     machine.run("systemctl", "daemon-reload")
     for face in ("vessel-api", "vessel-mcp", "vessel-flower"):
@@ -165,7 +165,7 @@ def test_an_uninstall_keeps_the_data_and_a_purge_does_not(machine: Booted) -> No
     _uninstall(machine)
     machine.run("/src/ops/uninstall.sh", "--purge")
     assert machine.sh("ls -d /etc/vessel /var/lib/vessel /opt/vessel 2>/dev/null | wc -l") == "0"
-    machine.run("mv", "/root/vessel", "/opt/vessel")
+    machine.run("mv", "/srv/vessel", "/opt/vessel")
     machine.run("/src/ops/install.sh", "--key-file", "/srv/key", "--no-start")
     machine.name_simulator()
     machine.run("systemctl", "daemon-reload")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vessel.api.backlog import FLOWS_AT_ONCE, Backlog
+from vessel.api.backlog import FLOWS_AT_ONCE, HEADS_AT_ONCE, Backlog
 from vessel.client.gates import Flow
 from vessel.client.steps import Run, drive
 from vessel.settings import load_settings
@@ -76,7 +76,7 @@ def test_a_backlog_of_many_tenants_is_read_in_turns() -> None:
     assert known == [FLOWS_AT_ONCE, 2 * FLOWS_AT_ONCE, 3 * FLOWS_AT_ONCE - 5]
     assert queue.sent < 3 * 2 * FLOWS_AT_ONCE
     queue.groups[GROUP] = {name: jobs for name, jobs in queue.groups[GROUP].items() if not name.endswith("7")}
-    for _ in range(8):
+    for _ in range(3 * FLOWS_AT_ONCE // HEADS_AT_ONCE):
         queue.look(backlog)
     flows = queue.look(backlog)
     assert sorted(flow.tenant for flow in flows) == sorted(name.partition("|")[2] for name in queue.groups[GROUP])

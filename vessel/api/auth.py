@@ -16,9 +16,9 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from vessel.api import keys as api_keys
 from vessel.api.faults import Forbidden, QuotaReached, Unauthorized
 from vessel.api.session import session_of
-from vessel.control import clock
 from vessel.errors import Unreachable
 from vessel.keyspace.connect import as_vessel_error, quota_storage
+from vessel.keyspace.server import clock
 from vessel.submit import DEFAULT_TENANT
 
 if TYPE_CHECKING:

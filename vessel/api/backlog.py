@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vessel.client.gates import Flow, first_jobs, read_flow
 from vessel.client.steps import Run, Steps, run
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, word, words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,7 @@ class Backlog:
         sizes: list[int] = yield Run([command("ZCARD", keys.flows(group), parse=int) for group in groups])
         parts = self._parts(groups, sizes)
         named: list[list[str]] = yield Run(
-            [command("ZRANGE", keys.flows(group), start, stop, parse=_words) for group, start, stop in parts]
+            [command("ZRANGE", keys.flows(group), start, stop, parse=words) for group, start, stop in parts]
         )
         yield from self._read([(part[0], name) for part, names in zip(parts, named, strict=True) for name in names])
         self._forget(set(groups), sum(sizes))
@@ -98,7 +98,3 @@ class Backlog:
             place: known for place, known in self._known.items()
             if known.flow.jobs and known.seen >= since and place[0] in groups
         }  # fmt: skip
-
-
-def _words(raw: Sequence[bytes]) -> list[str]:
-    return [word(part) for part in raw]

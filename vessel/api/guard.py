@@ -97,8 +97,8 @@ class Reading:
         self.refused: VesselError | None = None
         self._headers, self._receive = headers, receive
         self._until, self._read = time.monotonic() + self.patience, 0
-        # A request without a body is whole, though the app may still ask for its end.
         self._whole = self._dropped = False
+        # Such a request is whole from the beginning, though the app may still ask for the end of its body.
         self._bodiless = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         self._path = scope["path"]
 

@@ -18,8 +18,8 @@ from vessel.api.session import Here
 from vessel.client import documents
 from vessel.client.gates import GateInfo, MaintenanceInfo, limits, maintained
 from vessel.client.survey import TierInfo, tiers
-from vessel.control import clock
 from vessel.errors import Unreachable
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.submit import DEFAULT_TENANT
 

@@ -16,6 +16,7 @@ from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import Unreachable
 from vessel.jobs.steps import LANES
 from vessel.keyspace.script import Call, command
+from vessel.keyspace.server import clock
 from vessel.observe.metrics import Instruments, Source
 from vessel.usage.tally import Tally, tally
 
@@ -104,7 +105,7 @@ def _depths(here: Session) -> Steps[Depths]:
     door = here.door
     queues = queues_of(door.registry.tiers)
     first: list[Any] = [
-        command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000),
+        clock(),
         command("ZCARD", door.keys.open_batches, parse=int),
         door.slots(),
         tally(door.keys),

@@ -15,7 +15,7 @@ from vessel.api.backlog import Backlog
 from vessel.client import documents
 from vessel.client.gates import GateInfo, Held, MaintenanceInfo, by_tier, gate_info, tickets
 from vessel.client.steps import Run, Steps
-from vessel.control import clock, maintenance
+from vessel.control import maintenance
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.gate import refusals
 from vessel.gate.flex import FLEX, flex_gate
@@ -23,6 +23,7 @@ from vessel.gate.limiter import configured
 from vessel.gate.view import look, untouched
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.registry import resolve
 from vessel.usage.budgets import WHOLE

@@ -10,7 +10,7 @@ from vessel.batches.model import BatchStatus
 from vessel.client import documents
 from vessel.client.steps import Run, Steps
 from vessel.control import budget
-from vessel.keyspace.script import Call, command, word
+from vessel.keyspace.script import Call, command, word, words
 from vessel.observe.moments import moment
 from vessel.usage.budgets import WHOLE, read_budget
 from vessel.watch.calls import jobs_page
@@ -55,7 +55,7 @@ class OpenBatches:
         self._looks += 1
         if self._looks % OPEN_EVERY != 1:
             return
-        ids = yield Run([command("ZRANGE", self.door.keys.open_batches, 0, OPEN_NAMED - 1, parse=_words)])
+        ids = yield Run([command("ZRANGE", self.door.keys.open_batches, 0, OPEN_NAMED - 1, parse=words)])
         known = {i: self._owners[i] for i in ids[0] if i in self._owners}
         new = [i for i in ids[0] if i not in known][:OPEN_TOLD]
         if new:
@@ -86,9 +86,9 @@ class Own:
         """Look once: sections for the page. Needs Redis."""
         door, keys = self.door, self.door.keys
         first: list[Call[Any]] = [
-            command("ZRANGE", keys.batches(self.tenant), 0, NEWEST_BATCHES - 1, "REV", parse=_words),
+            command("ZRANGE", keys.batches(self.tenant), 0, NEWEST_BATCHES - 1, "REV", parse=words),
             command("ZCARD", keys.batches(self.tenant), parse=int),
-            command("ZRANGE", keys.failures(self.tenant), 0, FAILURES + 4, "REV", parse=_words),
+            command("ZRANGE", keys.failures(self.tenant), 0, FAILURES + 4, "REV", parse=words),
             jobs_page(keys, 0, JOBS, self.tenant),
             budget(door, WHOLE), budget(door, self.tenant),
         ]  # fmt: skip
@@ -221,7 +221,3 @@ def _failed(job: Job) -> bool:
     return job.state in {JobState.FAILED, JobState.EXPIRED} or (
         job.state is JobState.CANCELLED and job.reason not in {"", str(JobState.CANCELLED)}
     )
-
-
-def _words(raw: Sequence[bytes]) -> list[str]:
-    return [word(part) for part in raw]

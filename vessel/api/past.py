@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Run, Steps, run
-from vessel.keyspace.script import Call, command, pairs, word
+from vessel.keyspace.script import Call, command, pairs, word, words
 from vessel.usage.sums import HOURS, Figure, read_sums
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ class PastHours:
         return None if hashes else self._figures()
 
     def _marks(self) -> Call[Any]:
-        return command(
-            "HMGET", self.door.keys.ledger_log, "rolls", "first_day", parse=lambda raw: [word(n) for n in raw]
-        )
+        return command("HMGET", self.door.keys.ledger_log, "rolls", "first_day", parse=words)
 
     def _begin(self) -> Steps[None]:
         self._rolls, first_day = yield from run(self._marks())

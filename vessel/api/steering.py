@@ -16,8 +16,9 @@ from vessel.api.session import Here
 from vessel.client import documents
 from vessel.client.gates import budgets, limits, maintained, refusals
 from vessel.client.survey import tiers
-from vessel.control import clear_maintenance, clock, set_maintenance
+from vessel.control import clear_maintenance, set_maintenance
 from vessel.errors import InvalidRequest
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.wire import LONGEST_S
 

@@ -12,7 +12,7 @@ from vessel.api.faults import documented
 from vessel.api.moments import MOMENT, epoch_ms
 from vessel.api.session import Here
 from vessel.client.usage import report
-from vessel.control import clock
+from vessel.keyspace.server import clock
 
 router = APIRouter(tags=["usage"])
 By = Literal["model", "tier", "day", "tenant", "tag", "vessel"]

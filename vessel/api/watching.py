@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from vessel.api.overview import Overview
 from vessel.api.own import OpenBatches, Own
 from vessel.api.spending import ENTRIES_BEHIND, Spending
-from vessel.control import clock
 from vessel.errors import VesselError
 from vessel.keyspace.script import known
+from vessel.keyspace.server import clock
 from vessel.observe.logs import get_logger
 from vessel.observe.moments import moment
 

@@ -12,9 +12,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import InvalidRequest, VesselError
-from vessel.jobs.record import PICO
 from vessel.usage.budgets import cap_nano
-from vessel.wire import JobState, parse_duration_s
+from vessel.wire import PICO, JobState, parse_duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

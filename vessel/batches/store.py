@@ -23,7 +23,7 @@ from vessel.errors import IdempotencyConflict
 from vessel.jobs.flows import flow_of, group_of, in_outage
 from vessel.jobs.record import dump
 from vessel.keyspace.names import job_keys
-from vessel.keyspace.script import Arg, Call, command, load, pairs, word
+from vessel.keyspace.script import Arg, Call, command, load, pairs, word, words
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class BatchStore:
 
     def open_batches(self) -> Call[list[str]]:
         """Name the batches that have not ended, the one whose window ends first before the others."""
-        return command("ZRANGE", self.keys.open_batches, 0, -1, parse=lambda raw: [word(i) for i in raw])
+        return command("ZRANGE", self.keys.open_batches, 0, -1, parse=words)
 
     def open_lines(self, batch_id: str) -> Call[list[str]]:
         """Name the places of the lines whose jobs have not ended."""
@@ -240,7 +240,7 @@ class BatchStore:
     def listed(self, batch_id: str, part: str, start: int, count: int) -> Call[list[str]]:
         """Read entries of a batch's list of lines, `out` or `err`, in the order in which they ended."""
         key = self.keys.batch(batch_id, part)
-        return command("LRANGE", key, start, start + count - 1, parse=lambda raw: [word(i) for i in raw])
+        return command("LRANGE", key, start, start + count - 1, parse=words)
 
     # --- lines --------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from vessel.cli import times
 from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, say, table
 from vessel.client import GroqClient
-from vessel.control import clear_budget, clock, set_budget
+from vessel.control import clear_budget, set_budget
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.usage.budgets import WARNED_AT
 

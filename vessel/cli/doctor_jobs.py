@@ -10,7 +10,8 @@ from vessel.cli.check_steps import patiently
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.keyspace.release import release
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, word, words
+from vessel.keyspace.server import clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ def _of_sweeps(client: GroqClient) -> Iterator[Finding]:
             "batches are not fed, parked jobs not promoted and lost ones not rescued",
             "vessel scheduler; check VESSEL_NAMESPACE",
         )
-    elif not owner and client.runner.run(_clock()) - int(last) > 10 * 1000:
+    elif not owner and client.runner.run(clock()) - int(last) > 10 * 1000:
         yield error(
             "sweeper_missing",
             "Nobody sweeps",
@@ -201,7 +202,7 @@ def _of_usage_log(client: GroqClient) -> Iterator[Finding]:
     writer = client.runner.run(command("GET", door.keys.role("usage_log"), parse=word))
     written = client.runner.run(command("HGET", door.keys.ledger_log, "written", parse=word))
     waiting = client.runner.run(_first_after(door, written))
-    behind = client.runner.run(_clock()) - int(waiting.partition("-")[0]) if waiting else 0
+    behind = client.runner.run(clock()) - int(waiting.partition("-")[0]) if waiting else 0
     if behind > LOG_BEHIND_MS and not writer:
         yield warning(
             "usage_log_unwritten",
@@ -249,12 +250,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _clock() -> Call[int]:
-    return command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
-
-
 def _below(name: str, score: int) -> Call[list[str]]:
-    return command("ZRANGE", name, "-inf", score, "BYSCORE", parse=lambda raw: [word(one) for one in raw])
+    return command("ZRANGE", name, "-inf", score, "BYSCORE", parse=words)
 
 
 def _first(name: str) -> Call[tuple[str, int]]:

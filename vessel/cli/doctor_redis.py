@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.errors import RedisRefused
-from vessel.keyspace.server import configured, info, server_ms
+from vessel.keyspace.server import clock, configured, info
 from vessel.settings.values import LOOPBACK
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _of_clock(runner: SyncRunner) -> Iterator[Finding]:
     looks = []
     for _ in range(SAMPLES):
         before = time.time()
-        there = runner.run(server_ms())
+        there = runner.run(clock())
         after = time.time()
         looks.append((after - before, there - (before + after) * 500))
     drift = min(looks)[1]

@@ -12,7 +12,7 @@ from vessel.cli.reading import words
 from vessel.cli.waiting import endings, waiting_line
 from vessel.cli.webhooks import line
 from vessel.client import GroqClient, JobFailed, Result, documents
-from vessel.control import clock
+from vessel.keyspace.server import clock
 from vessel.wire import TERMINAL
 
 if TYPE_CHECKING:

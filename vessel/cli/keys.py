@@ -10,7 +10,7 @@ from vessel.cli import times
 from vessel.cli.faults import FAILED, BadUse
 from vessel.cli.output import complain, emit, note, say, table
 from vessel.client import GroqClient
-from vessel.control import clock
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.wire import parse_duration_s
 

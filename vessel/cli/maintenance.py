@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from vessel.cli import times
 from vessel.cli.output import emit, say
 from vessel.client import GroqClient, documents
-from vessel.control import clear_maintenance, clock, set_maintenance
+from vessel.control import clear_maintenance, set_maintenance
+from vessel.keyspace.server import clock
 
 if TYPE_CHECKING:
     from vessel.client import MaintenanceInfo

@@ -19,7 +19,7 @@ from vessel.cli.launch import (
 )
 from vessel.errors import Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, words
 from vessel.submit import Door
 
 if TYPE_CHECKING:
@@ -171,4 +171,4 @@ def _runs(child: Child) -> bool:
 
 
 def _members(name: str) -> Call[list[str]]:
-    return command("ZRANGE", name, 0, -1, parse=lambda raw: [word(member) for member in raw])
+    return command("ZRANGE", name, 0, -1, parse=words)

@@ -16,7 +16,7 @@ from vessel.cli.output import emit, say, table
 from vessel.client import GroqClient
 from vessel.errors import Unreachable
 from vessel.gate.limiter import NAMES, configured
-from vessel.keyspace.script import command, pairs, word
+from vessel.keyspace.script import command, pairs, word, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -212,10 +212,7 @@ def _slots(client: GroqClient, tiers: Sequence[TierInfo]) -> dict[str, int]:
     slots = client.runner.run(
         command("HGETALL", door.keys.slots, parse=lambda raw: {name: int(n) for name, n in pairs(raw).items()})
     )
-    calls: list[Call[list[str]]] = [
-        command("ZRANGE", door.keys.live(info.name), 0, -1, parse=lambda raw: [word(name) for name in raw])
-        for info in tiers
-    ]
+    calls: list[Call[list[str]]] = [command("ZRANGE", door.keys.live(info.name), 0, -1, parse=words) for info in tiers]
     members = client.runner.run_all(calls)
     alive = client.runner.run(door.alive())
     return {

@@ -21,8 +21,8 @@ from vessel.cli.reading import STDIN
 from vessel.client import GroqClient
 from vessel.client.steps import Run, drive, iterate
 from vessel.client.usage import EVERYTHING, Span, ledger, report
-from vessel.control import clock
 from vessel.errors import VesselError
+from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.usage.log import at_ms, render
 from vessel.usage.sums import DAY_MS, HOUR_MS, NONE, read_entry

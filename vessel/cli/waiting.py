@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from vessel.cli import times
 from vessel.cli.output import complain
-from vessel.control import clock
 from vessel.errors import JobNotFound, WaitTimeout
+from vessel.keyspace.server import clock
 from vessel.watch.waiting import Why
 
 if TYPE_CHECKING:

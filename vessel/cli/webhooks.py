@@ -10,7 +10,7 @@ from vessel.cli import times
 from vessel.cli.faults import BadUse
 from vessel.cli.output import emit, note, say, table
 from vessel.client import GroqClient
-from vessel.control import clock
+from vessel.keyspace.server import clock
 from vessel.notify import store
 from vessel.notify.addresses import shown
 from vessel.notify.secret import configured

@@ -11,7 +11,7 @@ from vessel.client.result import Result
 from vessel.client.steps import Emit, Flow, Listen, Run, Steps
 from vessel.client.structured import settled
 from vessel.errors import JobFailed, JobNotFound, WaitTimeout
-from vessel.keyspace.script import Call, command, word
+from vessel.keyspace.script import Call, command, words
 from vessel.watch import BLOCK_MS, events_of, last_id, succeeded
 from vessel.wire import TERMINAL, JobState
 
@@ -129,7 +129,7 @@ class Crowd:
     def look(self) -> list[Call[list[str]]]:
         """Ask where every open job stands."""
         return [
-            command("HMGET", self.asking.door.keys.job(job_id), "state", "tenant", "reply", parse=_words)
+            command("HMGET", self.asking.door.keys.job(job_id), "state", "tenant", "reply", parse=words)
             for job_id in self.open
         ]
 
@@ -186,7 +186,3 @@ def _event(raw: Event) -> JobEvent:
 
 def _block_ms(until: float | None) -> int:
     return BLOCK_MS if until is None else max(1, min(BLOCK_MS, int(1000 * (until - time.monotonic()))))
-
-
-def _words(raw: Sequence[Any]) -> list[str]:
-    return [word(part) for part in raw]

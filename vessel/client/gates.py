@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Run, Steps, run
-from vessel.control import budget, capped, clock, maintenance
+from vessel.control import budget, capped, maintenance
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import JobNotFound
 from vessel.gate.flex import FLEX, flex_gate
@@ -17,7 +17,8 @@ from vessel.gate.view import look
 from vessel.jobs.flows import flow_of, group_of, in_outage, parts_of
 from vessel.jobs.steps import LANES
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import Call, command, word
+from vessel.keyspace.script import Call, command, word, words
+from vessel.keyspace.server import clock
 from vessel.registry import PricedPer, resolve
 from vessel.usage.budgets import WHOLE, Budget, read_budget
 from vessel.usage.prices import worst_case_nano_usd
@@ -290,7 +291,7 @@ def gate_info(gate: str, tier: str, view: GateView, waiting: Sequence[Flow]) -> 
 
 
 def _members(door: Door, group: str) -> Call[list[str]]:
-    return command("ZRANGE", door.keys.flows(group), 0, -1, parse=lambda raw: [word(flow) for flow in raw])
+    return command("ZRANGE", door.keys.flows(group), 0, -1, parse=words)
 
 
 def _count(door: Door, group: str, flow: str) -> Call[int]:
@@ -309,7 +310,7 @@ def _parked_count(door: Door) -> Call[int]:
 
 
 def _parked_ids(door: Door) -> Call[list[str]]:
-    return command("ZRANGE", door.keys.parked, 0, PARKED_READ - 1, parse=lambda raw: [word(job_id) for job_id in raw])
+    return command("ZRANGE", door.keys.parked, 0, PARKED_READ - 1, parse=words)
 
 
 def _sorted(raw: Iterable[bytes]) -> list[str]:

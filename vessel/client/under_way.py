@@ -6,16 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 from vessel.client.steps import Run, Steps, run
-from vessel.control import clock
 from vessel.gate.flex import FLEX
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import command, word
-from vessel.registry.failover import failover_of
+from vessel.keyspace.script import command, word, words
+from vessel.keyspace.server import clock
 from vessel.usage.budgets import WHOLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vessel.submit import Door
 
 AT_MOST = 1000
@@ -26,16 +23,11 @@ def reserved_nano(door: Door) -> Steps[int]:
     """Sum up, in nano-USD, what calls under way have reserved of the spend caps: the most that each may cost."""
     now: int = yield from run(clock())
     gates = [name for model in door.registry.models.values() for name in (model.id, f"{model.id}#{FLEX}")]
-    failover = failover_of(door.registry, door.settings)
-    gates += [failover.model.id] if failover else []
+    gates += [door.failover.model.id] if door.failover else []
     keys = [gate_keys(door.keys, door.settings.org, gate, WHOLE).inflight for gate in gates]
     calls: list[list[str]] = yield Run([
-        command("ZRANGE", key, now, "+inf", "BYSCORE", "LIMIT", 0, AT_MOST, parse=_words) for key in keys
+        command("ZRANGE", key, now, "+inf", "BYSCORE", "LIMIT", 0, AT_MOST, parse=words) for key in keys
     ])  # fmt: skip
     names = [call.rpartition("/") for some in calls for call in some]
     rows: list[str] = yield Run([command("HGET", door.keys.job(job), f"a:{n}", parse=word) for job, _, n in names])
     return sum(int(json.loads(row)["worst_nano_usd"]) for row in rows if row)
-
-
-def _words(raw: Sequence[bytes]) -> list[str]:
-    return [word(part) for part in raw]

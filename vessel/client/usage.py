@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.steps import Emit, Flow, Run, Steps, run
-from vessel.control import clock
 from vessel.keyspace.script import Call, command, pairs, word
+from vessel.keyspace.server import clock
 from vessel.usage.log import PAGE, at_ms, entries
 from vessel.usage.report import Report, saving
 from vessel.usage.sums import DAY_MS, HOUR_MS, HOURS, OVER, Figure, Sum, figures_of, read_sums, summed

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vessel.jobs.model import Attempt, Hop, Job
-from vessel.wire import TERMINAL, JobState, Priority
+from vessel.wire import PICO, TERMINAL, JobState, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 """What an id looks like; a text of another form could name another key."""
-
-
-PICO = -12
-"""The exponent of the unit in which scripts add money up."""
 
 
 def new_job_id() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -112,6 +112,11 @@ def word(value: bytes | str | int | None) -> str:
     if value is None:
         return ""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def words(raw: Iterable[bytes | str]) -> list[str]:
+    """Read a list of texts."""
+    return [word(part) for part in raw]
 
 
 def pairs(flat: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What a Redis server says about itself: version, persistence, memory, replication, clock."""
+"""What a Redis server says about itself: its clock, version, persistence, memory, replication."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def configured(name: str) -> Call[str]:
     return command("CONFIG", "GET", name, parse=_setting)
 
 
-def server_ms() -> Call[int]:
-    """Read the server's clock in epoch milliseconds."""
+def clock() -> Call[int]:
+    """Ask for the time in epoch milliseconds, by the only clock of jobs and gates."""
     return command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.keyspace.server import clock
 from vessel.observe.logs import get_logger
 from vessel.usage.budgets import WARNED_AT, spend_events
 from vessel.usage.log import DAY_MS, Rotation, UsageLog, at_ms
+from vessel.usage.sums import HOUR_MS, HOURS
 
 if TYPE_CHECKING:
     from vessel.keyspace.connect import AsyncRunner
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 DAYS_KEPT = 3653
 """How long a day's sums stay: ten years."""
 
-HOUR_MS = 3_600_000
 
 log = get_logger(__name__)
 
@@ -52,11 +53,11 @@ class Accountant:
         await self._trim()
 
     async def _roll(self) -> None:
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
+        now = await self.runner.run(clock())
         names = [self.keys.sums("sums"), self.keys.sums("tags")]
         fields = await self.runner.run_all([command("HKEYS", name, parse=list) for name in names])
         hours = {int(word(field).partition("|")[0]) for some in fields for field in some}
-        days = sorted({hour // 24 for hour in hours if hour < now // HOUR_MS})
+        days = sorted({hour // HOURS for hour in hours if hour < now // HOUR_MS})
         await self.runner.run_all([self._roll_day(day) for day in days])
 
     def _roll_day(self, day: int) -> Call[int]:
@@ -72,7 +73,7 @@ class Accountant:
         written = self.usage_log.written
         if not written:
             return
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
+        now = await self.runner.run(clock())
         horizon = min(now - self.kept_ms, at_ms(written))
         calls = [
             command("HSET", self.keys.ledger_log, "trimmed", horizon, parse=int),

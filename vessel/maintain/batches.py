@@ -17,6 +17,7 @@ from vessel.batches.store import Unfolded
 from vessel.errors import InvalidRequest, Unreachable
 from vessel.gate.tokens import SHORT
 from vessel.keyspace.script import command, word
+from vessel.keyspace.server import clock
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class BatchKeeper:
     async def _over(self, batch: Batch) -> bool:
         if batch.status not in {BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS}:
             return False
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
+        now = await self.runner.run(clock())
         if now < batch.expires_at:
             return False
         answer, status = await self.runner.run(self.store.expire(batch.id))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from vessel.dispatch.queues import queue_for, queues_of
 from vessel.jobs.flows import fails_over
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, words
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -57,6 +57,4 @@ class Carrier:
         return carried
 
     async def _tickets(self, queue: str) -> list[str]:
-        return await self.runner.run(
-            command("ZRANGE", self.keys.tickets(queue), 0, -1, parse=lambda raw: [word(i) for i in raw])
-        )
+        return await self.runner.run(command("ZRANGE", self.keys.tickets(queue), 0, -1, parse=words))

@@ -17,7 +17,8 @@ from vessel.gate.view import look
 from vessel.jobs.flows import goes_anywhere, waits_out
 from vessel.jobs.steps import Feed
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, word, words
+from vessel.keyspace.server import clock
 from vessel.maintain.carry import living
 from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, resolve, vessel_of
@@ -87,8 +88,7 @@ class Feeder:
         )
         if not groups:
             return 0
-        clock = command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
-        calls: list[Any] = [self.door.availability(), self.door.alive(), clock]
+        calls: list[Any] = [self.door.availability(), self.door.alive(), clock()]
         availability, alive, now = await self.runner.run_all(calls)
         by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
@@ -194,7 +194,7 @@ class Feeder:
             return []
         most = self._worth_reading(group, gate.room)
         ids = await self.runner.run_all(
-            [command("ZRANGE", self.keys.backlog(group, flow), 0, most - 1, parse=_words) for flow, _ in rows]
+            [command("ZRANGE", self.keys.backlog(group, flow), 0, most - 1, parse=words) for flow, _ in rows]
         )
         wanted = [job_id for some in ids for job_id in some]
         read = dict(zip(wanted, await self.runner.run_all([self.store.peek(i) for i in wanted]), strict=True))
@@ -268,7 +268,3 @@ def _queue(job: Job, alive: Mapping[str, int]) -> str:
 def _scored(raw: list[Any]) -> list[tuple[str, float]]:
     rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
     return [(word(row[0]), float(row[1])) for row in rows]
-
-
-def _words(raw: list[Any]) -> list[str]:
-    return [word(i) for i in raw]

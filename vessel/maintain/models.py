@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from vessel.keyspace.script import command, pairs, word
+from vessel.keyspace.server import clock
 from vessel.upstream.outcome import Failure
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ async def store_models(upstream: GroqUpstream, runner: AsyncRunner, key: str) ->
     RedisUnreachable or RedisRefused.
     """
     # Read before the list is asked for: a model that is seen gone while it comes counts as gone.
-    now = await runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
+    now = await runner.run(clock())
     models = await upstream.list_models()
     if isinstance(models, Failure):
         return models

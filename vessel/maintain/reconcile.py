@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vessel.dispatch.queues import queues_of
 from vessel.dispatch.ticket import parse
 from vessel.keyspace.script import command, word
+from vessel.keyspace.server import clock
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Reconciler:
 
     async def tick(self) -> None:
         """Reissue what was suspected at the last tick and still is."""
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000))
+        now = await self.runner.run(clock())
         old = await self.runner.run_all([self._issued_before(q, now - SUSPECT_AFTER_MS) for q in self.queues])
         waiting = {queue: found for queue, found in zip(self.queues, old, strict=True) if found}
         if not waiting:

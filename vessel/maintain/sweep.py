@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.errors import Unreachable
 from vessel.gate.vocabulary import count
-from vessel.keyspace.script import Arg, Call, command, load, word
+from vessel.keyspace.script import Arg, Call, command, load, word, words
+from vessel.keyspace.server import clock
 from vessel.maintain.accounts import Accountant
 from vessel.maintain.batches import BatchKeeper
 from vessel.maintain.carry import Carrier
@@ -254,9 +255,7 @@ class Sweeper:
 
     async def prune(self) -> None:
         """Drop every index entry whose record has gone by its TTL; one whose job is still kept is passed over."""
-        tenants: list[str] = await self.runner.run(
-            command("SMEMBERS", self.keys.tenants, parse=lambda raw: [word(i) for i in raw])
-        )
+        tenants: list[str] = await self.runner.run(command("SMEMBERS", self.keys.tenants, parse=words))
         await self._prune_index(self.keys.index)
         for tenant in tenants:
             own = self.keys.own_index(tenant)
@@ -268,12 +267,12 @@ class Sweeper:
                     await self.runner.run(command("SADD", self.keys.tenants, tenant, parse=int))
 
     async def _prune_index(self, index: str) -> None:
-        now = await self.runner.run(command("TIME", parse=lambda raw: int(raw[0]) * 1000))
+        now = await self.runner.run(clock())
         horizon = now - int(self.door.settings.result_ttl * 1000)
         kept, page = 0, PRUNE_AT_ONCE
         while page == PRUNE_AT_ONCE:
             old = command("ZRANGE", index, "-inf", horizon, "BYSCORE", "LIMIT", kept, PRUNE_AT_ONCE,
-                          parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+                          parse=words)  # fmt: skip
             ids = await self.runner.run(old)
             alive = await self.runner.run_all([command("EXISTS", self.keys.job(i), parse=int) for i in ids])
             gone = [i for i, there in zip(ids, alive, strict=True) if not there]

@@ -8,11 +8,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vessel.batches.model import document_ids
-from vessel.jobs.record import PICO, charges
+from vessel.jobs.record import charges
 from vessel.notify.addresses import shown
 from vessel.notify.backoff import TEXTS, DeliveryState, Trouble
 from vessel.observe.moments import moment
-from vessel.wire import JobState
+from vessel.wire import PICO, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import VesselError
-from vessel.keyspace.script import Arg, Call, command, load, pairs, word
+from vessel.keyspace.script import Arg, Call, command, load, pairs, word, words
 from vessel.notify.backoff import DeliveryState
 from vessel.notify.delivery import PREFIX, read_delivery
 
@@ -114,9 +114,7 @@ def delivery(keys: Keys, name: str) -> Call[Delivery | None]:
 
 def newest(keys: Keys, start: int, count: int) -> Call[list[str]]:
     """Name deliveries by their jobs and batches, the newest first."""
-    return command(
-        "ZRANGE", keys.webhook_log, start, start + count - 1, "REV", parse=lambda raw: [word(i) for i in raw]
-    )
+    return command("ZRANGE", keys.webhook_log, start, start + count - 1, "REV", parse=words)
 
 
 def waiting(keys: Keys) -> Call[int]:

@@ -150,7 +150,7 @@ def plain(status: int, retry_after: float | str | None = None) -> Problem:
     """Answer with a bare status, as a fault asked for."""
     message, kind = _PLAIN.get(status, ("Simulated error", SERVER if status >= 500 else INVALID))  # noqa: PLR2004  a status
     code = {401: "invalid_api_key", 429: "rate_limit_exceeded", 413: "request_too_large"}.get(status)
-    if status == 429 and retry_after is None:  # noqa: PLR2004  a status  the HTTP status
+    if status == 429 and retry_after is None:  # noqa: PLR2004  a status
         retry_after = 2
     return Problem(status, error(message, kind, code=code), f"status_{status}", retry_after=retry_after)
 

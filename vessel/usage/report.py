@@ -10,12 +10,13 @@ from vessel.observe.moments import moment
 from vessel.registry import PricedPer, resolve
 from vessel.upstream.outcome import Usage
 from vessel.usage.prices import cost_usd
-from vessel.usage.sums import PICO, Sum
+from vessel.wire import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vessel.registry import Availability, Model, Registry
+    from vessel.usage.sums import Sum
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from vessel.usage.log import at_ms
+from vessel.wire import PICO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 HOURS = 24
-PICO = -12
 GROUPS = ("model", "tier", "day", "tenant", "tag", "vessel", "hour")
 OVER = "over"
 NONE = "-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import JobFailed
-from vessel.keyspace.script import Call, command, pairs, word
+from vessel.keyspace.script import Call, command, pairs, word, words
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def jobs_since(keys: Keys, tenant: str, newest: int | None, skip: int, size: int
 def jobs_at(keys: Keys, tenant: str, created: int) -> Call[list[str]]:
     """Name a tenant's jobs of one millisecond, in the order of a listing."""
     return command("ZRANGE", keys.own_index(tenant), created, created, "BYSCORE", "REV",
-                   parse=lambda raw: [word(i) for i in raw])  # fmt: skip
+                   parse=words)  # fmt: skip
 
 
 def _scored(raw: Any) -> list[tuple[str, int]]:

@@ -69,7 +69,8 @@ local function restore_attempt(call, now)
 end
 
 -- `call` holds job, ledger, sums, tag_sums, id, number ('0': no call was made), owner, unknown, ttl_ms, and `answers` where it
--- is the one that answers its job. An empty ledger row is not booked. `back` says what returns to the gate: its keys, the configured limits, requests, prompt, output, nano-USD.
+-- is the one that answers its job. An empty ledger row is not booked. `back` says what returns to the gate: its keys, the
+-- configured limits, requests, prompt, output, nano-USD.
 local function end_attempt(call, label, outcome_row, ledger_row, back, now)
   if call.number ~= '0' then
     -- Above maxmemory Redis refuses a script's first write if it may enlarge memory, and none after it. This one does not,

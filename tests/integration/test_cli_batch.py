@@ -72,7 +72,7 @@ def test_a_batch_is_submitted_shown_listed_and_cancelled(
     assert "40 left of 40" in shown.out
     assert f"input    {batch['input_file_id']}\ncreated" in shown.out
     assert json.loads(vessel("list", "--json").out)["id"] == batch["id"]
-    assert vessel("cancel", batch["id"]).out.startswith("cancelled: 0 results stay")
+    assert vessel("cancel", batch["id"]).out.startswith("cancelled: 0 results kept")
     assert vessel("cancel", batch["id"]).code == 1
     assert vessel("watch", batch["id"]).code == 1
     out = tmp_path / "errors.jsonl"
@@ -120,6 +120,7 @@ def test_a_faulty_file_is_refused_with_line_numbers(vessel: Callable[..., Ran], 
     assert refused.code == 2
     assert "line 2: custom_id: line 1 has the same one." in refused.err
     assert "line 3: it is not JSON" in refused.err
+    assert 'A line is {"custom_id"' in refused.err
     assert json.loads(vessel("submit", str(file), "--json").out)["error"]["code"] == "invalid_batch"
     assert vessel("list", "--json").out == ""
 

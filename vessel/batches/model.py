@@ -98,6 +98,13 @@ class Fault:
         return {"code": self.code, "line": self.line, "message": self.message, "param": self.param}
 
 
+_SHAPELESS = frozenset({"missing_custom_id", "invalid_url", "invalid_body", "invalid_json_line"})
+_SHAPE = (
+    'A line is {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {...}}, where the body is a '
+    "request; lines that are only a prompt are for `vessel submit --file`."
+)
+
+
 class InvalidBatch(InvalidRequest):
     """Lines of the file are not valid; nothing was accepted."""
 
@@ -108,7 +115,10 @@ class InvalidBatch(InvalidRequest):
         self.faults = faults
         shown = [f"  line {f.line}: {f.message}" if f.line else f"  {f.message}" for f in faults[:10]]
         more = [f"  and {len(faults) - 10} more"] if len(faults) > len(shown) else []
-        super().__init__("\n".join(["The file was not accepted; nothing was sent:", *shown, *more]), param="file")
+        hint = [_SHAPE] if any(f.code in _SHAPELESS for f in faults) else []
+        super().__init__(
+            "\n".join(["The file was not accepted; nothing was sent:", *shown, *more, *hint]), param="file"
+        )
 
 
 def new_batch_id() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli.backup_file import Kind, Record, Writer, pack
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, say
+from vessel.cli.output import counted, emit, say
 from vessel.errors import RedisRefused, VesselError
 from vessel.keyspace.changes import Changes
 from vessel.keyspace.connect import SyncRunner, connect
@@ -185,7 +185,8 @@ def backup(path: Path, *, force: bool, as_json: bool) -> int:
     if as_json:
         emit({"file": str(path), "namespace": settings.namespace, "jobs": jobs, "keys": copy.copied, "bytes": size})
     else:
-        say(f"{path}: namespace {settings.namespace}, {jobs:,} jobs, {copy.copied:,} keys and entries, {size:,} bytes")
+        counts = f"{counted(jobs, 'job')}, {counted(copy.copied, 'key or entry', 'keys and entries')}"
+        say(f"{path}: namespace {settings.namespace}, {counts}, {size:,} bytes")
         say("It holds prompts and answers, and hashes of API keys: keep it as they are kept.")
     return 0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.cli.backup import PASSING, SCAN_AT_ONCE, progress
 from vessel.cli.backup_file import BadBackup, Kind, read_header, records, unpack
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, say
+from vessel.cli.output import counted, emit, say
 from vessel.errors import RedisRefused, RedisUnreachable, VesselError
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.lives import family
@@ -176,7 +176,7 @@ def restore(path: Path, *, replace: bool, as_json: bool) -> int:
         emit({"file": str(path), "namespace": settings.namespace, "jobs": jobs, "running": running,
               "records": work.done, "made": header.get("began")})  # fmt: skip
         return 0
-    say(f"Namespace {settings.namespace}: {jobs:,} jobs of {header.get('began')} are there again.")
+    say(f"Namespace {settings.namespace} holds {counted(jobs, 'job')} of {header.get('began')} again.")
     if running:
         say(
             f"{running:,} of them were running: a sweep takes them back {settings.lease:g} s after workers are started."

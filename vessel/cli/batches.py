@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
-from vessel.cli.output import emit, note, say, table, usd
+from vessel.cli.output import counted, emit, note, say, table, usd
 from vessel.cli.reading import STDIN
 from vessel.cli.webhooks import line
 from vessel.client import BatchStatus, GroqClient
@@ -41,7 +41,7 @@ def submit(
         return
     say(found.id)
     if handle.estimate is not None:
-        note(f"-- {found.total:,} lines, {_told(handle.estimate)}; `vessel batch watch {found.id}` follows it")
+        note(f"-- {counted(found.total, 'line')}, {_told(handle.estimate)}; `vessel batch watch {found.id}` follows it")
 
 
 def estimate(file: Path, *, as_json: bool) -> None:
@@ -57,7 +57,7 @@ def estimate(file: Path, *, as_json: bool) -> None:
          f"{p.most_output_tokens:,}", usd(p.typical_cost_usd), usd(p.worst_cost_usd), _time(p.seconds))
         for p in found.models
     ], right=columns[1:])  # fmt: skip
-    say(f"{found.lines:,} lines: {_told(found)}. Nothing was sent.")
+    say(f"{counted(found.lines, 'line')}: {_told(found)}. Nothing was sent.")
 
 
 def estimate_document(found: Estimate) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def cancel(batch_id: str, *, as_json: bool) -> None:
     if as_json:
         emit(found.as_dict())
     else:
-        say(f"{found.status}: {found.completed:,} results stay, {found.left:,} calls are being cut.")
+        say(f"{found.status}: {counted(found.completed, 'result')} kept, {counted(found.left, 'call')} being cut.")
 
 
 def watch(batch_id: str, *, as_json: bool) -> int:
@@ -241,7 +241,7 @@ def write(batch_id: str, part: str, output: Path | None, *, as_json: bool) -> No
                 say(line.decode().removesuffix("\n"))
             return
         count = _write(output, lines)
-    note(f"-- {count:,} lines written to {output}")
+    note(f"-- {counted(count, 'line')} written to {output}")
 
 
 def write_errors(batch_id: str, output: Path | None, *, as_json: bool) -> None:

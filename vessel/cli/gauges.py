@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vessel.cli import times
 from vessel.cli.maintenance import described, held_line
+from vessel.cli.output import counted
 from vessel.gate.refusals import GATE
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def _facts(gate: GateInfo) -> Iterator[tuple[str, str, str]]:
     total = sum(gate.waiting)
     if total:
         longest = f", the longest for {times.span((now - gate.oldest) / 1000)}" if gate.oldest else ""
-        yield "waiting", f"{total:,} job{'' if total == 1 else 's'} ({_lanes(gate.waiting)}){_for(gate)}{longest}", ""
+        yield "waiting", f"{counted(total, 'job')} ({_lanes(gate.waiting)}){_for(gate)}{longest}", ""
 
 
 def _for(gate: GateInfo) -> str:

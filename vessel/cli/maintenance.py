@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vessel.cli import times
-from vessel.cli.output import emit, say
+from vessel.cli.output import counted, emit, say
 from vessel.client import GroqClient, documents
 from vessel.control import clear_maintenance, set_maintenance
 from vessel.keyspace.server import clock
@@ -64,7 +64,7 @@ def show(*, as_json: bool) -> None:
     for one in info.active:
         say(described(one, info.now))
         if one.tier is not None:
-            say(f"  {_jobs(info.by_tier.get(one.tier, 0))} of this tier held")
+            say(f"  {counted(info.by_tier.get(one.tier, 0), 'job')} of this tier held")
     if not info.active:
         say("Nothing is in maintenance.")
     _say_held(info)
@@ -84,15 +84,11 @@ def held_line(info: MaintenanceInfo) -> str:
         return "No jobs wait."
     places = [(held.backlog, "in the backlog"), (held.tickets, "with a ticket"), (held.parked, "parked for a time")]
     told = ", ".join(f"{count:,} {where}" for count, where in places if count)
-    return f"{_jobs(held.total)} wait{'s' if held.total == 1 else ''}: {told}."
+    return f"{counted(held.total, 'job')} wait{'s' if held.total == 1 else ''}: {told}."
 
 
 def _what(one: Maintenance) -> str:
     return "The whole vessel" if one.tier is None else f"Tier {one.tier}"
-
-
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"
 
 
 def _say_held(info: MaintenanceInfo) -> None:

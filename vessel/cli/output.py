@@ -45,6 +45,11 @@ def escape_what_cannot_be_written() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write a number with its noun, whose plural ends in s unless given."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def say(text: str = "") -> None:
     """Write a line to standard output."""
     say_on(text + "\n")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vessel.cli import times
-from vessel.cli.output import emit, say, table
+from vessel.cli.output import counted, emit, say, table
 from vessel.client import GroqClient
 from vessel.errors import Unreachable
 from vessel.gate.limiter import NAMES, configured
@@ -226,7 +226,7 @@ def _cells(row: Row) -> tuple[object, ...]:
     return (
         row.tier, row.model, "no limit known" if found.per_minute is None else f"{found.per_minute:,.0f}",
         found.bound.upper() or None, f"{shape.prompt:,.0f} + {shape.output:,.0f}", f"{shape.seconds:.2f}",
-        f"{shape.calls:,} calls" if shape.calls else "its speed", found.slots, row.there, row.waiting,
+        counted(shape.calls, "call") if shape.calls else "its speed", found.slots, row.there, row.waiting,
         None if row.drains_s is None else times.span(row.drains_s) if row.drains_s else "-",
     )  # fmt: skip
 

@@ -121,6 +121,7 @@ def test_a_kill_in_mid_delivery_loses_nothing(served: Served) -> None:
         job_id = http.post("/v1/jobs", json=BODY | {"vessel": {"webhook": receiver.url}}).json()["id"]
         receiver.wait(1)
         assert served.job(job_id)["webhook"]["state"] == "pending"
+        assert "vessel_webhooks_waiting 1.0" in http.get("/metrics").text
         served.kill(served.workers.pop())
         with served.inside() as (door, runner):
             client: Any = runner.client

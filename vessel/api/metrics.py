@@ -17,6 +17,7 @@ from vessel.errors import Unreachable
 from vessel.jobs.steps import LANES
 from vessel.keyspace.script import Call, command
 from vessel.keyspace.server import clock
+from vessel.notify import store
 from vessel.observe.metrics import Instruments, Source
 from vessel.usage.tally import Tally, tally
 
@@ -80,11 +81,12 @@ def route_of(scope: Scope) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Depths:
-    """Since when jobs wait (epoch ms of Redis, by tier), open batches, slots, spend caps, and the ledger's sums."""
+    """Since when jobs wait (epoch ms of Redis, by tier), what is open, slots, spend caps, and the ledger's sums."""
 
     now: int
     oldest: dict[str, int]
     batches: int
+    webhooks: int
     slots: int
     caps: list[Budget]
     reserved_nano: int
@@ -107,11 +109,12 @@ def _depths(here: Session) -> Steps[Depths]:
     first: list[Any] = [
         clock(),
         command("ZCARD", door.keys.open_batches, parse=int),
+        store.waiting(door.keys),
         door.slots(),
         tally(door.keys),
         *(_oldest(door.keys.tickets(queue)) for queue in queues),
     ]
-    now, batches, slots, sums, *issued = yield Run(first)
+    now, batches, webhooks, slots, sums, *issued = yield Run(first)
     oldest: dict[str, int] = {}
     backlog = yield from flows(door, heads=True)
     for queue, at in [*zip(queues, issued, strict=True), *((flow.queue, flow.oldest) for flow in backlog)]:
@@ -120,7 +123,7 @@ def _depths(here: Session) -> Steps[Depths]:
             oldest[tier] = min(at, oldest.get(tier, at))
     caps = yield from budgets(door)
     reserved = (yield from reserved_nano(door)) if caps else 0
-    return Depths(now, oldest, batches, slots, caps, reserved, sums)
+    return Depths(now, oldest, batches, webhooks, slots, caps, reserved, sums)
 
 
 def _oldest(name: str) -> Call[int]:
@@ -161,6 +164,7 @@ def waiting(told: Instruments, found: Depths, tiers: list[str]) -> None:
     """Tell who waits, what the caps are, and what the ledger adds up to."""
     told.set("vessel_slots", found.slots)
     told.set("vessel_batches_open", found.batches)
+    told.set("vessel_webhooks_waiting", found.webhooks)
     _caps(told, found)
     for tier in tiers:
         since = found.oldest.get(tier)

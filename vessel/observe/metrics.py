@@ -86,6 +86,7 @@ METRICS: tuple[Metric, ...] = (
         ("vessel_backlog_jobs", _G, "Jobs that wait at a model's gate for room.", ("model", "lane")),
         ("vessel_jobs_held", _G, "Jobs that wait: in the backlog, with a ticket, parked for a time.", ("place",)),
         ("vessel_batches_open", _G, "Batches that have not ended."),
+        ("vessel_webhooks_waiting", _G, "Webhooks that are still to be delivered."),
         ("vessel_limit_capacity", _G, "Requests or tokens that a limit allows.", ("model", "limit")),
         ("vessel_limit_left", _G, "Requests or tokens that are left of a limit now.", ("model", "limit")),
         ("vessel_limit_left_ratio", _G, "Part of a limit that is left, 0 to 1.", ("model", "limit")),

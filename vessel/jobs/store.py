@@ -10,6 +10,7 @@ from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import (
     BROKEN_BY_LOSS,
+    FAILED,
     LANES,
     NO_ATTEMPT,
     ORPHANED,
@@ -251,6 +252,7 @@ class JobStore:
             "attempt": ending.number,
             "label": ending.label,
             "unknown": UNKNOWN,
+            "failed": FAILED,
             "outcome_row": ending.row,
             "ledger_row": ending.ledger_row,
             "ttl_ms": self.ttl_ms,

@@ -5,6 +5,7 @@
 -- ARGV: id generation owner attempt row unknown_row from model tier lane prompt output book_ms
 -- ARGV: configured concurrency call_ms worst_nano channel
 -- include: record
+-- include: owner
 -- include: gate
 -- include: breaker
 -- include: budget
@@ -21,7 +22,8 @@ if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   return {'superseded', held[1] or ''}
 end
 redis.call('ZREM', fed, id)
-if redis.call('HEXISTS', job, 'a:' .. attempt) == 1 then
+local number = own_number(job, owner, attempt)
+if redis.call('HEXISTS', job, 'a:' .. number) == 1 then
   return {'started', '', '', ''}
 end
 if held[4] == '1' then
@@ -161,15 +163,16 @@ pass_breaker(gate, g.has, now)
 pass_breaker(provider, all, now)
 spend(purse, tonumber(worst_nano), now, now)
 if redis.call('HEXISTS', batch, 'cap_nano') == 1 then
-  redis.call('ZADD', batch_calls, ms(now + call_ms), id .. '/' .. attempt)
+  redis.call('ZADD', batch_calls, ms(now + call_ms), id .. '/' .. number)
   redis.call('PEXPIRE', batch_calls, GATE_TTL_MS)
 end
-redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. attempt)
+redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. number)
 redis.call('PEXPIRE', inflight, GATE_TTL_MS)
-redis.call('HSET', job, 'a:' .. attempt, row, 'u:' .. attempt, unknown_row, 'at:' .. attempt, ms(now), 'n', attempt,
-  'updated', ms(now), 'at_model', model)
+redis.call('HSET', job, 'a:' .. number, row, 'by:' .. number, owner, 'u:' .. number, numbered(unknown_row, number),
+  'at:' .. number, ms(now), 'n', ms(math.max(number, tonumber(redis.call('HGET', job, 'n') or 0))), 'updated', ms(now),
+  'at_model', model)
 redis.call('HDEL', job, 'booking', 'booked_in', 'start_at')
-emit(events, now, 'started', held[1], generation, attempt)
+emit(events, now, 'started', held[1], generation, number)
 wake_next(g, bookings)
 local probe = (g.has.br == 'open' or all.br == 'open') and 'probe' or ''
 return {'started', probe, g.levels.tpm and string.format('%.3f', g.levels.tpm) or '', g.has['drift:tpm'] or '0'}

@@ -206,6 +206,7 @@ class AsyncRunner:
         """Take an open client; `close` closes it."""
         self.client = client
         self._waiting: list[tuple[Call[Any], asyncio.Future[Any]]] = []
+        self._leading: set[asyncio.Future[Any]] = set()
         self._flushes: set[asyncio.Task[None]] = set()
         self._kicked = False
 
@@ -213,11 +214,17 @@ class AsyncRunner:
         """Run one call. Raises RedisUnreachable or RedisRefused."""
         return call.parse(await self.post(call))
 
-    def post(self, call: Call[Any]) -> asyncio.Future[Any]:
-        """Send a call before all that are made after it; the future gives what Redis answered, unparsed."""
+    def post(self, call: Call[Any], *, leads: bool = False) -> asyncio.Future[Any]:
+        """Send a call; the future gives what Redis answered, unparsed.
+
+        One that `leads` goes along with the next call that is made before the loop turns, and runs before it, but where
+        Redis has forgotten its script. Else calls that are many take several connections, in no order.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
+        if leads:
+            self._leading.add(future)
         if not self._kicked:
             self._kicked = True
             loop.call_soon(self._kick)
@@ -230,7 +237,11 @@ class AsyncRunner:
     def _kick(self) -> None:
         self._kicked = False
         while self._waiting and len(self._flushes) < FLUSHES_AT_ONCE:
-            batch, self._waiting = self._waiting[:PIPELINE_SIZE], self._waiting[PIPELINE_SIZE:]
+            size = min(PIPELINE_SIZE, len(self._waiting))
+            while size < len(self._waiting) and self._waiting[size - 1][1] in self._leading:
+                size += 1
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            self._leading.difference_update(future for _, future in batch)
             task = asyncio.get_running_loop().create_task(self._flush(batch))
             self._flushes.add(task)
             task.add_done_callback(self._flushed)

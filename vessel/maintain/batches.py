@@ -56,8 +56,10 @@ class BatchKeeper:
     async def tick(self) -> int:
         """Carry every open batch a step on; returns how many lines got their job."""
         made = 0
-        for batch in await self._open():
-            if await self._over(batch):
+        batches = await self._open()
+        now = await self.runner.run(clock()) if batches else 0
+        for batch in batches:
+            if await self._over(batch, now):
                 continue
             match batch.status:
                 case BatchStatus.IN_PROGRESS:
@@ -84,11 +86,8 @@ class BatchKeeper:
                 await self.runner.run(command("ZREM", self.door.keys.open_batches, batch_id, parse=word))
         return [batch for batch in found if batch is not None]
 
-    async def _over(self, batch: Batch) -> bool:
-        if batch.status not in {BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS}:
-            return False
-        now = await self.runner.run(clock())
-        if now < batch.expires_at:
+    async def _over(self, batch: Batch, now: int) -> bool:
+        if batch.status not in {BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS} or now < batch.expires_at:
             return False
         answer, status = await self.runner.run(self.store.expire(batch.id))
         log.info("batch.expired", batch_id=batch.id, state=status)

@@ -268,7 +268,7 @@ class JobRun:
     async def _finish(self, final: Final) -> str:
         call = self.executor.store.finish(self.held, self.ended, final)
         answer = await self._deliver(call)
-        return answer.detail or answer.word
+        return answer.detail if answer.word == "finished" else answer.word
 
     async def _send_on(self, call: ScriptCall[Answer], done: JobState) -> str:
         answer = await self._deliver(call)

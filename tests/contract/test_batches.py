@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.contract.books import row
-from tests.contract.world import DAY_MS, ROW, TIER, World, charge, failure, success
+from tests.contract.world import DAY_MS, HOUR_MS, ROW, TIER, World, charge, failure, success
 from vessel.batches.file_store import NO_REPEAT, NewFile, Once
 from vessel.batches.files import Upload, places
 from vessel.batches.model import BatchStatus, line_job_id, new_batch_id, new_file_id
@@ -238,6 +238,22 @@ async def test_a_batch_that_is_over_expires_and_keeps_what_has_ended(batches: Ba
         assert batches.world.run(batches.door.store.expire(job)).word == "closed"
     assert batches.counts(batch_id) == (800, 1, 799)
     assert batches.batch(batch_id).status is BatchStatus.EXPIRED
+
+
+async def test_a_lines_own_times_count_from_the_batchs_creation(batches: Batches) -> None:
+    """However late it is its turn: somebody waits for all lines since then."""
+    timed: dict[str, Any] = {"vessel": {"deadline": "2h", "max_wait": "30m"}}
+    batch_id = batches.create(batches.upload([line(1, **timed), line(2)]))
+    await batches.keeper.validate()
+    created = batches.world.now_ms() - 3 * HOUR_MS
+    batches.world.client.hset(batches.door.keys.batch(batch_id), "created", created)
+    await batches.keeper.tick()
+    late, other = (batches.job(batch_id, f"0:{position}") for position in range(2))
+    assert (late.deadline_at, late.waits_since) == (created + 2 * HOUR_MS, created)
+    assert (other.deadline_at, other.waits_since) == (batches.batch(batch_id).expires_at, other.created_at)
+    assert late.created_at == pytest.approx(batches.world.now_ms(), abs=HOUR_MS)
+    assert batches.world.run(batches.door.store.expire(late)).word == "closed"
+    assert batches.counts(batch_id) == (2, 0, 1)
 
 
 async def test_a_faulty_file_is_refused_with_a_report_and_no_line_runs(batches: Batches) -> None:

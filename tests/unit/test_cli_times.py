@@ -101,8 +101,8 @@ def test_a_moment_of_the_past_has_its_date_and_its_zone() -> None:
     assert times.stamp(0) is times.stamp(None) is None
 
 
-@pytest.mark.parametrize("since", ["0001-01-01", timedelta.max, datetime.min, "never"])
-def test_a_time_that_no_clock_can_show_is_told_as_that(since: str | timedelta | datetime) -> None:
+@pytest.mark.parametrize("since", ["0001-01-01", timedelta.max, "never"])
+def test_a_time_that_no_clock_can_show_is_told_as_that(since: str | timedelta) -> None:
     """`vessel jobs --since` takes a date that a calendar has and the zone's clock has not."""
     with pytest.raises(InvalidRequest, match="since: it must be an age"):
         _epoch_ms(since)

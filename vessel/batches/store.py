@@ -268,6 +268,7 @@ class BatchStore:
             "group": group,
             "flow": flow,
             "deadline_ms": new.deadline_ms if new else 0,
+            "max_wait_ms": new.max_wait_ms if new else 0,
             "ttl_ms": self.ttl_ms,
         }
         found = {name: getattr(names, name) for name in names.__slots__}

@@ -125,7 +125,7 @@ class JobStore:
             "queue_name": queue,
             "repr": _repr(new.hops[0]),
             "deadline_ms": new.deadline_ms,
-            "look_ms": int(float(new.policy.get("max_wait") or 0) * 1000),
+            "look_ms": new.max_wait_ms,
             "to": JobState.QUEUED,
             "group": group_of(new.hops[0].model, new.priority),
             "flow": flow_of(queue, new.tenant, outage=in_outage(new)),

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
 LOOKED_AT, LOOKED_AT_LEAST = 64, 16
 """Jobs of one flow that are read in a tick."""
 
-MOST_FLOWS = 1000
+MOST_FLOWS, MOST_PAGES = 1000, 10
+"""Flows that are looked at in a tick, and how many times as many are passed over, as nothing serves them now."""
+
 CATCH_UP_TOKENS = 100_000
 """How far a flow that could not go stays behind the others at most (include/backlog.lua has the same for new ones)."""
 
@@ -186,10 +188,7 @@ class Feeder:
 
     async def _flows(self, group: str, gate: Gate, alive: Mapping[str, int]) -> list[Waiting]:
         """Read a group's flows as far as they may be fed in this tick."""
-        rows: list[tuple[str, float]] = await self.runner.run(
-            command("ZRANGE", self.keys.flows(group), 0, MOST_FLOWS - 1, "WITHSCORES", parse=_scored)
-        )
-        rows = [(flow, given) for flow, given in rows if _goes(flow, gate.view, alive)]
+        rows = await self._going(group, gate, alive)
         if not rows:
             return []
         most = self._worth_reading(group, gate.room)
@@ -208,6 +207,19 @@ class Feeder:
             self._waiting(flow, max(given, least), [job for i in some if (job := read[i]) is not None], gate)
             for (flow, given), some in zip(rows, ids, strict=True)
         ]
+
+    async def _going(self, group: str, gate: Gate, alive: Mapping[str, int]) -> list[tuple[str, float]]:
+        """Name the first flows that may go now; many of a dead tier stand in nobody's way."""
+        going: list[tuple[str, float]] = []
+        for first in range(0, MOST_PAGES * MOST_FLOWS, MOST_FLOWS):
+            asked = command(
+                "ZRANGE", self.keys.flows(group), first, first + MOST_FLOWS - 1, "WITHSCORES", parse=_scored
+            )
+            page = await self.runner.run(asked)
+            going += [(flow, given) for flow, given in page if _goes(flow, gate.view, alive)]
+            if len(page) < MOST_FLOWS or len(going) >= MOST_FLOWS:
+                break
+        return going[:MOST_FLOWS]
 
     def _worth_reading(self, group: str, room: Room) -> int:
         usual = max(1.0, self._usual.get(group, 500.0))

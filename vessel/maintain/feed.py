@@ -17,11 +17,10 @@ from vessel.gate.view import look
 from vessel.jobs.flows import goes_anywhere, waits_out
 from vessel.jobs.steps import Feed
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import command, word, words
+from vessel.keyspace.script import command, scored, word, words
 from vessel.keyspace.server import clock
 from vessel.maintain.carry import living
 from vessel.observe.logs import get_logger
-from vessel.registry import Vessel, resolve, vessel_of
 from vessel.upstream.outcome import Reason
 from vessel.wire import OnOutage
 
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import AsyncRunner
     from vessel.keyspace.script import Call
-    from vessel.registry import Availability, Limits
+    from vessel.registry import Limits
     from vessel.submit import Door
 
 LOOKED_AT, LOOKED_AT_LEAST = 64, 16
@@ -95,7 +94,7 @@ class Feeder:
         by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
             lane, _, model = group.partition("|")
-            by_gate.setdefault(self._served(model, availability), []).append((int(lane), group))
+            by_gate.setdefault(self.door.served(model, availability), []).append((int(lane), group))
         places = await self._places(alive, now)
         fed = 0
         self._ticks += 1
@@ -174,13 +173,6 @@ class Feeder:
         else:
             self._since.setdefault((served, lane), asyncio.get_running_loop().time())
 
-    def _served(self, model: str, availability: Availability) -> str:
-        if vessel_of(model) is Vessel.OPENAI:
-            return self.door.failover.model.id if self.door.failover else model
-        if model not in self.door.registry.models:  # a job that was made with another registry
-            return model
-        return resolve(self.door.registry, model, availability) or model
-
     def _limits(self, model: str) -> Limits | None:
         failover = self.door.failover
         known = failover.model if failover and failover.model.id == model else self.door.registry.models.get(model)
@@ -212,9 +204,7 @@ class Feeder:
         """Name the first flows that may go now; many of a dead tier stand in nobody's way."""
         going: list[tuple[str, float]] = []
         for first in range(0, MOST_PAGES * MOST_FLOWS, MOST_FLOWS):
-            asked = command(
-                "ZRANGE", self.keys.flows(group), first, first + MOST_FLOWS - 1, "WITHSCORES", parse=_scored
-            )
+            asked = command("ZRANGE", self.keys.flows(group), first, first + MOST_FLOWS - 1, "WITHSCORES", parse=scored)
             page = await self.runner.run(asked)
             going += [(flow, given) for flow, given in page if _goes(flow, gate.view, alive)]
             if len(page) < MOST_FLOWS or len(going) >= MOST_FLOWS:
@@ -275,8 +265,3 @@ def _tier(flow: str) -> str:
 def _queue(job: Job, alive: Mapping[str, int]) -> str:
     """Name the queue for a job's ticket: its own, or a living one when nobody serves that."""
     return job.queue if alive.get(_tier(job.queue)) else living(job, alive) or job.queue
-
-
-def _scored(raw: list[Any]) -> list[tuple[str, float]]:
-    rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
-    return [(word(row[0]), float(row[1])) for row in rows]

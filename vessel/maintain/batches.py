@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.batches.lines import BLOCK, Checker, parse_line, read_block, split_policy
 from vessel.batches.model import Batch, BatchStatus, Fault, TooManyLines, line_job_id
-from vessel.batches.store import Unfolded
+from vessel.batches.store import Unfolded, stopping
 from vessel.errors import InvalidRequest, Unreachable
 from vessel.gate.tokens import SHORT
 from vessel.keyspace.script import command, word
@@ -36,7 +36,6 @@ AHEAD = 256
 STEP = 64
 MOST_AT_ONCE = 512
 PLANNED_AT_ONCE = 16
-STOPPED_AT_ONCE = 256
 
 log = get_logger(__name__)
 
@@ -214,7 +213,7 @@ class BatchKeeper:
     async def stop_lines(self, batch_id: str) -> int:
         """Cancel the jobs of a batch's lines; returns how many had not ended. Lines that run are told, and cut."""
         open_lines = await self.runner.run(self.store.open_lines(batch_id))
-        some = [line_job_id(batch_id, place) for place in open_lines[:STOPPED_AT_ONCE]]
+        some = next(stopping(batch_id, open_lines), [])
         jobs = await self.runner.run_all([self.door.store.peek(job_id) for job_id in some])
         await self.runner.run_all([self.door.store.cancel(job) for job in jobs if job is not None])
         return len(open_lines)

@@ -16,7 +16,7 @@ local AGED_MS = {['0'] = 0, ['1'] = 2000, ['2'] = 5000}
 local ACTIVE_MS, RESERVED_PART, RESERVED_CALLS = 10000, 0.1, 2
 local UNLEARNED_CALLS, TIMER_MS = 4, 1
 local now = now_ms()
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'booking')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'booking', 'n')
 if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   free_booking(job, generation, gate, bookings)
   return {'superseded', held[1] or ''}
@@ -169,7 +169,7 @@ end
 redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. number)
 redis.call('PEXPIRE', inflight, GATE_TTL_MS)
 redis.call('HSET', job, 'a:' .. number, row, 'by:' .. number, owner, 'u:' .. number, numbered(unknown_row, number),
-  'at:' .. number, ms(now), 'n', ms(math.max(number, tonumber(redis.call('HGET', job, 'n') or 0))), 'updated', ms(now),
+  'at:' .. number, ms(now), 'n', ms(math.max(number, held[7] or 0)), 'updated', ms(now),
   'at_model', model)
 redis.call('HDEL', job, 'booking', 'booked_in', 'start_at')
 emit(events, now, 'started', held[1], generation, number)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vessel.jobs.model import Attempt
+
+
+def place_of(error: BaseException) -> str:
+    """Name the file and line where an error was raised, as `job.py:12`, since its text may hold a prompt or a key."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
 
 
 def _restored(kind: type[VesselError], args: tuple[object, ...], held: dict[str, Any]) -> VesselError:

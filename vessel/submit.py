@@ -26,7 +26,7 @@ from vessel.keyspace.script import Call, command, load, pairs, word
 from vessel.notify.addresses import PARAM, check_url
 from vessel.observe import tracing
 from vessel.observe.tracing import JOB, PRIORITY, REQUEST_MODEL, TIER, SpanKind
-from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, vessel_of
+from vessel.registry import Availability, Model, Registry, Vessel, failover_of, load_registry, resolve, vessel_of
 from vessel.routing.output import affordable_output_tokens, output_tokens
 from vessel.routing.router import Route, route
 from vessel.settings import Settings, resolve_redis_url
@@ -114,6 +114,14 @@ class Door:
         if self.failover is not None and vessel_of(hop) is Vessel.OPENAI:
             return self.failover.model
         return self.registry.model(hop)
+
+    def served(self, model: str, availability: Availability) -> str:
+        """Name the model whose gate the jobs that wait for a model pass: its successor's, or the failover vessel's."""
+        if vessel_of(model) is Vessel.OPENAI:
+            return self.failover.model.id if self.failover else model
+        if model not in self.registry.models:  # a job that was made with another registry
+            return model
+        return resolve(self.registry, model, availability) or model
 
     def availability(self) -> Call[Availability]:
         """Ask which models the key may call, as workers last saw it."""

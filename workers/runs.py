@@ -5,16 +5,15 @@ from __future__ import annotations
 from asyncio import CancelledError
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from celery import signals, states
 
+from vessel.errors import place_of
 from vessel.observe.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 log = get_logger(__name__)
 
@@ -85,15 +84,10 @@ class Failure:
         self.exc_info = (type(exception), exception, None)
 
 
-def _place(trace: TracebackType | None) -> str:
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" at {PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else ""
-
-
 def text_free(error: BaseException) -> TaskFailed:
     """Describe an error without its message, which may hold a prompt, an answer or a key."""
-    return TaskFailed(type(error).__qualname__ + _place(error.__traceback__))
+    place = place_of(error)
+    return TaskFailed(f"{type(error).__qualname__} at {place}" if place else type(error).__qualname__)
 
 
 def announce_start(run: Run) -> None:

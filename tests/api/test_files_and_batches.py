@@ -211,6 +211,21 @@ def test_pages_are_walked_by_the_sdk_without_gaps_or_repeats(server: Server) -> 
             sdk.batches.list(after=f"batch_{'0' * 32}")
 
 
+def test_a_batch_s_request_is_read_as_strictly_as_all_others(server: Server) -> None:
+    """By the one reader of JSON bodies: no depth that breaks what reads it next, nothing compressed, no name twice."""
+    sent: list[tuple[bytes, dict[str, str], int, str]] = [
+        (b'{"metadata":' + b"[" * 500 + b"]" * 500 + b"}", {}, 400, "levels deep"),
+        (b'{"input_file_id":"a","input_file_id":"b"}', {}, 400, "twice"),
+        (b"{}", {"content-encoding": "gzip"}, 415, "compressed"),
+        (b"{}", {"content-type": "text/plain"}, 415, "application/json"),
+        (b'{"metadata":"' + b"x" * (64 << 10) + b'"}', {}, 400, "larger than a batch's request"),
+    ]
+    for content, more, status, told in sent:
+        headers = {"content-type": "application/json"} | more
+        answer = httpx.post(f"{server.url}/v1/batches", content=content, headers=headers)
+        assert (answer.status_code, told in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_files_may_be_deleted_while_the_pager_walks_them(server: Server, order: Any) -> None:
     """The cursor of the next page is then a file that has gone."""

@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from tests.contract.world import HOPS, OTHER_TIER, TIER, World
 from vessel.jobs.flows import flow_of, group_of
 from vessel.jobs.record import read_job
-from vessel.jobs.steps import ORPHANED, UNKNOWN
+from vessel.jobs.steps import FAILED, ORPHANED, UNKNOWN
 from vessel.keyspace.script import pairs
 from vessel.wire import JobState, Priority
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 GROUP = group_of(HOPS[0].model, Priority.NORMAL)
 FLOWS = (flow_of(TIER, "t"), flow_of(OTHER_TIER, "t"))
-CHARGED = frozenset({JobState.SUCCEEDED, UNKNOWN, ORPHANED})
+CHARGED = frozenset({JobState.SUCCEEDED, UNKNOWN, ORPHANED, FAILED})
 
 
 class Promises(RuleBasedStateMachine):
@@ -78,7 +78,7 @@ class Promises(RuleBasedStateMachine):
 
     def written_rows_stay(self, job_id: str, record: dict[bytes, bytes]) -> None:
         """Attempts are append-only: a row or an ending that was written keeps its bytes."""
-        rows = {name: value for name, value in record.items() if name[:2] in {b"a:", b"o:", b"u:", b"at"}}
+        rows = {name: value for name, value in record.items() if name[:2] in {b"a:", b"o:", b"u:", b"at", b"by"}}
         assert self.rows.setdefault(job_id, {}).items() <= rows.items()
         self.rows[job_id] = rows
 

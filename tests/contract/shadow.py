@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tests.contract.world import TIER
-from vessel.jobs.steps import UNKNOWN
+from vessel.jobs.steps import FAILED, UNKNOWN
 from vessel.wire import TERMINAL, JobState
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ class Shadow:
         return self.state not in TERMINAL
 
     def end_attempt(self, ending: Ending, label: str) -> None:
-        """Record a call's ending once, and book it once; a guess yields to the truth."""
+        """Record a call's ending once, and book it once; a guess yields to the truth, also to that it cost nothing."""
         if ending.number and ending.number not in self.labels:
             self.labels[ending.number] = label
             if ending.ledger_row and self.ledger.get(ending.number, UNKNOWN) == UNKNOWN:
                 self.ledger[ending.number] = label
+            elif self.ledger.get(ending.number) == UNKNOWN:
+                self.ledger[ending.number] = FAILED
 
     def cut_call(self) -> bool:
         """Book the call in flight as unknown, if there is one."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.contract.world import DAY_MS, World, failure, success
+from tests.contract.books import row
+from tests.contract.world import DAY_MS, HOUR_MS, ROW, TIER, World, charge, failure, success
 from vessel.batches.file_store import NO_REPEAT, NewFile, Once
 from vessel.batches.files import Upload, places
 from vessel.batches.model import BatchStatus, line_job_id, new_batch_id, new_file_id
@@ -17,7 +18,7 @@ from vessel.client.asking import Asking
 from vessel.client.following import events
 from vessel.client.steps import iterate
 from vessel.errors import IdempotencyConflict
-from vessel.jobs.steps import Feed
+from vessel.jobs.steps import Ending, Feed, Final, Start
 from vessel.maintain.batches import BatchKeeper
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -175,6 +176,31 @@ async def test_a_line_whose_workers_die_is_counted_as_failed(batches: Batches) -
     assert batches.batch(batch_id).status is BatchStatus.COMPLETED
 
 
+async def test_what_is_known_of_a_call_after_its_lines_end_corrects_the_batch(batches: Batches) -> None:
+    """Three guesses are in the sums of a batch whose line is poisoned; one call was free, one cost less."""
+    batch_id, world = await batches.going(line(1), line(2)), batches.world
+    figures = {"u:prompt_tokens": 10, "u:completion_tokens": 50, "u:cached_tokens": 0, "pico": 7 * 10**9}
+    guess = row("0.007", tokens={"input": 10, "output": 50, "cached": 0}, estimated=True)
+    calls = []
+    for attempt in range(1, 4):
+        calls.append(world.claim(batches.job(batch_id, "0:0"), f"w/{attempt}", lapsed=True) if attempt > 1 else
+                     batches.hold(batch_id, "0:0", lapsed=True))  # fmt: skip
+        world.run(world.store.start(calls[-1], Start(attempt, ROW, guess, TIER, charge(rpd=10**6), 0)))
+        world.run(batches.door.store.rescue(batches.job(batch_id, "0:0")))
+
+    def sums() -> dict[str, int]:
+        found = world.client.hmget(world.keys.batch(batch_id), list(figures))
+        return {name: int(figure or 0) for name, figure in zip(figures, found, strict=True)}
+
+    assert sums() == {name: 3 * figure for name, figure in figures.items()}
+    for _ in range(2):
+        batches.finish(calls[0], (Ending(1, "rate_limited", '{"status":429}'), Final(JobState.FAILED)))
+        assert sums() == {name: 2 * figure for name, figure in figures.items()}
+    late = row("0.001", tokens={"input": 10, "output": 3, "cached": 4})
+    batches.finish(calls[1], (Ending(2, JobState.SUCCEEDED, "{}", late), Final(JobState.SUCCEEDED, valid=True)))
+    assert sums() == {"u:prompt_tokens": 20, "u:completion_tokens": 53, "u:cached_tokens": 4, "pico": 8 * 10**9}
+
+
 async def test_a_cancel_ends_what_does_not_run_and_keeps_what_has_ended(batches: Batches) -> None:
     """Lines without a job end with the cancel; those with one are cancelled; the result stays."""
     batch_id = batches.create(batches.upload([line(n) for n in range(1, 1001)]))
@@ -212,6 +238,22 @@ async def test_a_batch_that_is_over_expires_and_keeps_what_has_ended(batches: Ba
         assert batches.world.run(batches.door.store.expire(job)).word == "closed"
     assert batches.counts(batch_id) == (800, 1, 799)
     assert batches.batch(batch_id).status is BatchStatus.EXPIRED
+
+
+async def test_a_lines_own_times_count_from_the_batchs_creation(batches: Batches) -> None:
+    """However late it is its turn: somebody waits for all lines since then."""
+    timed: dict[str, Any] = {"vessel": {"deadline": "2h", "max_wait": "30m"}}
+    batch_id = batches.create(batches.upload([line(1, **timed), line(2)]))
+    await batches.keeper.validate()
+    created = batches.world.now_ms() - 3 * HOUR_MS
+    batches.world.client.hset(batches.door.keys.batch(batch_id), "created", created)
+    await batches.keeper.tick()
+    late, other = (batches.job(batch_id, f"0:{position}") for position in range(2))
+    assert (late.deadline_at, late.waits_since) == (created + 2 * HOUR_MS, created)
+    assert (other.deadline_at, other.waits_since) == (batches.batch(batch_id).expires_at, other.created_at)
+    assert late.created_at == pytest.approx(batches.world.now_ms(), abs=HOUR_MS)
+    assert batches.world.run(batches.door.store.expire(late)).word == "closed"
+    assert batches.counts(batch_id) == (2, 0, 1)
 
 
 async def test_a_faulty_file_is_refused_with_a_report_and_no_line_runs(batches: Batches) -> None:

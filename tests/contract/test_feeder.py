@@ -12,6 +12,7 @@ from vessel.jobs.flows import group_of
 from vessel.jobs.model import Hop
 from vessel.jobs.steps import NO_ATTEMPT, Issue, Wait
 from vessel.keyspace.script import Arg, load, word
+from vessel.maintain import feed
 from vessel.maintain.feed import Feeder
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -219,3 +220,15 @@ async def test_who_does_not_wait_is_heard_in_a_maintenance(world: World, feeder:
     world.client.hset(world.keys.maintenance, "all", "0 1 racks")
     assert await feeder.tick() == (on_outage == "fail")
     assert (world.tickets()[-1][0] == late.id) == (on_outage == "fail")
+
+
+async def test_flows_of_a_dead_tier_do_not_hide_a_living_ones(
+    world: World, feeder: Feeder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More tenants wait for it than are looked at: whoever can go behind them goes."""
+    monkeypatch.setattr(feed, "MOST_FLOWS", 2)
+    for number in range(5):
+        new = world.new(tenant=f"a{number}", priority=Priority.BATCH, hops=(Hop(MODEL, OTHER_TIER),))
+        world.run(world.store.create(new, OTHER_TIER, issue=Issue.BACKLOG))
+    waiting(world, 2, tenant="z")
+    assert await feeder.tick() == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,9 +16,11 @@ from vessel.keyspace.script import command, word
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.conftest import RedisServer
+    from vessel.keyspace.script import Call
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
 
@@ -132,3 +134,23 @@ async def test_closing_lets_every_call_end(redis_server: RedisServer) -> None:
     await runner.close()
 
     assert [call.result() for call in calls if call.done()] == list(range(count))
+
+
+async def test_a_call_that_leads_is_in_the_round_trip_of_the_next_one(
+    runner: AsyncRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they stand at the end of a full round trip too: another connection could be faster."""
+    trips: list[list[object]] = []
+    send = runner._send
+
+    async def seen(calls: Sequence[Call[Any]]) -> list[Any]:
+        trips.append([call.command[-1] for call in calls])
+        return await send(calls)
+
+    monkeypatch.setattr(runner, "_send", seen)
+    sent = [
+        runner.post(command("ECHO", number, parse=word), leads=number % PIPELINE_SIZE in {PIPELINE_SIZE - 1, 0})
+        for number in range(2 * PIPELINE_SIZE + 1)
+    ]
+    await asyncio.gather(*sent)
+    assert [[trip[0], trip[-1]] for trip in trips] == [[0, PIPELINE_SIZE + 1], [PIPELINE_SIZE + 2, 2 * PIPELINE_SIZE]]

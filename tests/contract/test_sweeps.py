@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import TYPE_CHECKING, Any, cast
@@ -227,6 +228,30 @@ async def test_a_tick_does_all_that_is_due(world: World, sweeper: Sweeper) -> No
 
     await wait_until_async(done)
     assert world.bookings() == 0
+
+
+async def test_jobs_are_fed_while_batches_unfold(sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many batches are open, nobody waits for a ticket until all of them have had their turn."""
+    fed, unfolding = asyncio.Event(), asyncio.Event()
+
+    async def unfold() -> int:
+        unfolding.set()
+        await asyncio.Event().wait()
+        return 0
+
+    async def feed() -> int:
+        if unfolding.is_set():
+            fed.set()
+        return 0
+
+    monkeypatch.setattr(sweeper.batches, "tick", unfold)
+    monkeypatch.setattr(sweeper.feeder, "tick", feed)
+    running = asyncio.ensure_future(sweeper.run())
+    try:
+        await asyncio.wait_for(fed.wait(), 20)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_a_tick_forgets_jobs_whose_record_is_gone(world: World, sweeper: Sweeper) -> None:

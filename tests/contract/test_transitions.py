@@ -49,8 +49,8 @@ def job_in(world: World, state: JobState, *, backlog: bool = False) -> Job:
 
 def without_attempts(record: dict[bytes, bytes]) -> dict[bytes, bytes]:
     """Leave the attempts and their sum out: a call's ending is recorded in every state."""
-    sums = {b"n", b"charged"}
-    return {k: v for k, v in record.items() if k not in sums and k.partition(b":")[0] not in {b"a", b"at", b"o", b"l"}}
+    sums, of_attempts = {b"n", b"charged"}, {b"a", b"at", b"by", b"o", b"l"}
+    return {k: v for k, v in record.items() if k not in sums and k.partition(b":")[0] not in of_attempts}
 
 
 def forged(world: World, job: Job) -> Held:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.contract.books import Books, backdated, row
-from tests.contract.world import charge
+from tests.contract.world import ROW, charge
 from vessel.client.steps import Run, drive
 from vessel.client.usage import Span, counted, report
-from vessel.jobs.steps import ORPHANED, UNKNOWN, Ending, Final, Start
+from vessel.jobs.steps import ORPHANED, UNKNOWN, Ending, Final, Start, Wait
 from vessel.maintain.accounts import Accountant
 from vessel.settings import load_settings
 from vessel.submit import Door
@@ -64,6 +65,33 @@ def test_an_amended_guess_leaves_nothing_in_the_sums(books: Books) -> None:
         total = books.agree()
         assert (total.unknown, total.guessed_pico_usd, total.estimated) == (0, 0, 0)
     assert (total.calls, total.orphaned, total.cost_usd) == (2, 1, 2 * Decimal("0.0000375125"))
+
+
+@pytest.mark.parametrize("cut_by", ["a rescue", "an answer out of a lost lease"])
+def test_a_guess_that_cost_nothing_leaves_nothing(books: Books, cut_by: str) -> None:
+    """A call was booked as unknown and is refused after all: its entry is amended at no cost, once."""
+    first = books.claim(books.queued(), lapsed=True)
+    guess = row("0.5", estimated=True, tags={"team": "a"})
+    books.run(books.store.start(first, Start(1, ROW, guess, "t", charge(rpd=10**6), 0)))
+    books.rescue(first.job)
+    refused = first
+    if cut_by != "a rescue":
+        refused = books.claim(first.job, "w/2")
+        books.run(books.store.start(refused, Start(2, ROW, guess, "t", charge(rpd=10**6), 0)))
+        books.finish(first, (Ending(1, JobState.SUCCEEDED, "{}", row("0.25")), Final(JobState.SUCCEEDED, valid=True)))
+    assert books.agree().unknown == 1
+    for _ in range(2):
+        books.run(books.store.park(refused, Ending(1 if refused is first else 2, "rate_limited", '{"status":429}'), 0,
+                                   Wait(1, "quota")))  # fmt: skip
+    total = books.agree()
+    assert (total.unknown, total.guessed_pico_usd, total.estimated, total.failed) == (0, 0, 0, 1)
+    assert total.cost_usd == (0 if cut_by == "a rescue" else Decimal("0.25"))
+    (free,) = [entry for entry in books.ledger() if entry["outcome"] == "failed"]
+    assert "amends" in free
+    assert json.loads(free["row"]) == json.loads(guess) | {
+        "cost_usd": 0, "estimated": False, "tokens": {"input": 0, "output": 0, "cached": 0}}  # fmt: skip
+    books.run(books.store.cancel(books.job(first.job.id)))
+    assert books.job(first.job.id).cost_usd == 0
 
 
 async def test_rolled_sums_say_the_same(books: Books, runner: AsyncRunner, tmp_path: Path) -> None:

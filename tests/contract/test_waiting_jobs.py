@@ -43,6 +43,14 @@ def test_a_parked_job_is_promoted_once_and_fed_once(world: World) -> None:
     assert world.claim(job, "w/2").generation == 2
 
 
+def test_a_fed_job_does_not_wait_for_the_gate_any_more(world: World) -> None:
+    """As one that was promoted does not: it has its ticket, and its record says so."""
+    held = world.running()
+    world.wait(held)
+    assert world.job(held.job.id).waits_for_gate
+    assert not world.fed(held.job).waits_for_gate
+
+
 def test_a_sweep_that_read_an_older_record_promotes_nothing(world: World) -> None:
     """It stalled, the job went on and waits for another model by now: its place is not that of the old record."""
     held = world.running()

@@ -234,6 +234,21 @@ async def test_an_answer_that_redis_does_not_take_is_delivered_later(
     assert (await read(executor, job_id)).response == ANSWER
 
 
+async def test_an_answer_that_comes_late_is_told_as_that(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has ended the job meanwhile: this one's model has not served it, and it has not ended twice."""
+    job_id = await submit(executor, "hello")
+
+    async def overtaken(runner: AsyncRunner, call: Any) -> Any:
+        if call.script is not None and call.script.name == "finish":
+            name = executor.keys.job(job_id)
+            await runner.run(command("HSET", name, "state", JobState.SUCCEEDED, "gen", 9, parse=int))
+        return await persist(runner, call)
+
+    monkeypatch.setattr(job, "persist", overtaken)
+    (told,) = await serve(executor, job_id)
+    assert shown_result(repr([told])) == f"late on {MODEL}"
+
+
 async def test_a_retry_that_redis_does_not_take_is_delivered_later(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vessel.cli import times
 from vessel.cli.faults import BadUse
+from vessel.client.looking import _epoch_ms
+from vessel.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,3 +99,10 @@ def test_a_moment_of_the_past_has_its_date_and_its_zone() -> None:
     assert times.exact(NOW + 5_250) == "2026-11-27 17:00:05.250 EET"
     assert times.stamp(NOW - 150 * 24 * HOUR_MS) == "2026-06-30 18:00:00 EEST"
     assert times.stamp(0) is times.stamp(None) is None
+
+
+@pytest.mark.parametrize("since", ["0001-01-01", timedelta.max, "never"])
+def test_a_time_that_no_clock_can_show_is_told_as_that(since: str | timedelta) -> None:
+    """`vessel jobs --since` takes a date that a calendar has and the zone's clock has not."""
+    with pytest.raises(InvalidRequest, match="since: it must be an age"):
+        _epoch_ms(since)

@@ -22,11 +22,16 @@ from vessel.routing.fallback import (
     Situation,
     decide,
 )
-from vessel.upstream.outcome import NEVER, TRANSIENT, Failure, Reason, Success, Usage
+from vessel.upstream.outcome import NEVER, Failure, Reason, Success, Usage
 from vessel.wire import JobState, Policy, Priority
 
 HOPS = (Hop("first", "power"), Hop("second", "balanced"), Hop("third", "ultra_fast"))
 NOW = 1_000_000
+RETRIED = (
+    *(Reason.SERVER_ERROR, Reason.TOOL_USE_FAILED, Reason.JSON_VALIDATE_FAILED, Reason.CONNECTION_LOST),
+    *(Reason.TIMEOUT, Reason.PROTOCOL_ERROR, Reason.DEPENDENCY_FAILED, Reason.UNPROCESSABLE),
+)
+"""Reasons for which the same call may work later, and that use up an attempt."""
 
 
 def situation(*, policy: dict[str, Any] | None = None, **changes: Any) -> Situation:
@@ -196,9 +201,7 @@ def test_too_large_fails_with_its_sizes() -> None:
     assert "34031 tokens are asked for, 8000 are allowed" in decision.message
 
 
-@pytest.mark.parametrize(
-    "reason", sorted(TRANSIENT - {Reason.RATE_LIMITED, Reason.OVER_CAPACITY, Reason.CONNECT_FAILED})
-)
+@pytest.mark.parametrize("reason", RETRIED)
 def test_counted_attempts_are_a_budget(reason: Reason) -> None:
     """The last counted attempt ends the job under its reason, whatever hops are left."""
     decision = decided(reason, counted_attempts=5, attempts_on_this_hop=1)

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "vessel/keyspace/lives.py": "the name of a key family",
     "vessel/upstream/outcome.py": "a reason of a failure",
     "vessel/execute/job.py": "the reason of an end",
+    "vessel/jobs/steps.py": "how a call ended",
     "vessel/usage/rows.py": "how a call ended",
     "vessel/usage/sums.py": "how a call ended",
     "vessel/watch/__init__.py": "the name of a function",

@@ -89,6 +89,15 @@ def test_every_fault_is_reported_at_once() -> None:
         ("VESSEL_REDIS_URL", "unix:redis.sock", "needs an absolute path"),
         ("VESSEL_REDIS_URL", "redis://h:port", "needs a host and a numeric port"),
         ("VESSEL_REDIS_URL", "redis://h:6379/main", "names the database by a number"),
+        ("VESSEL_REDIS_URL", "redis://h:99999/0", "at most 65535"),
+        ("VESSEL_REDIS_URL", "redis://h/0?socket_timeout=x", "a number of seconds as socket_timeout"),
+        ("VESSEL_REDIS_URL", "redis://h/0?max_connections=x", "a whole number as max_connections"),
+        ("VESSEL_REDIS_URL", "unix:///x.sock?db=one", "a whole number as db"),
+        ("VESSEL_REDIS_URL", "redis://one,two/0", "needs a host and a numeric port"),
+        ("VESSEL_REDIS_URL", "REDIS://h", "did you mean redis://?"),
+        ("VESSEL_REDIS_URL", "sentinel://h/mymaster/abc", "names the database by a number"),
+        ("VESSEL_REDIS_URL", "sentinel://h:0/mymaster", "needs a host and a numeric port"),
+        ("VESSEL_REDIS_URL", "sentinel://h/mymaster?ssl=true", "takes no options"),
         ("VESSEL_MCP_PORT", "8080", "VESSEL_API_PORT and VESSEL_MCP_PORT: 8080 can serve only one"),
         ("VESSEL_FLOWER_HOST", "0.0.0.0", "VESSEL_FLOWER_AUTH_FILE"),  # noqa: S104  the refused value itself
         ("VESSEL_FAILOVER_MODEL", "gpt-x", "needs OPENAI_API_KEY or an OPENAI_BASE_URL"),
@@ -116,6 +125,8 @@ def test_the_failover_never_points_at_vessel_itself() -> None:
         "redis://[::1]:6379",
         "unix:///run/redis/redis.sock?db=1",
         "sentinel://:pass@one:26379,two:26379/main/1",
+        "sentinel://user:p%40ss@one,[::1]:26380,[::2]",
+        "rediss://h:6380/0?ssl_ca_certs=/ca.pem&socket_timeout=2.5&health_check_interval=5",
     ],
 )
 def test_the_redis_urls_of_the_contract_are_taken_as_they_are(url: str) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from vessel import __version__
-from vessel.api import chat, console, faults, health, jobs, models, pages, steering, usage
+from vessel.api import batches, chat, console, faults, files, health, jobs, models, pages, steering, usage
 from vessel.api.auth import Gatekeeper, Tenant
 from vessel.api.guard import Guard
 from vessel.api.keys import KeyFile
@@ -30,9 +28,6 @@ if TYPE_CHECKING:
 
 PREFIXES = ("/v1", "/openai/v1")
 """The openai SDK's base URL ends in the first, the groq SDK adds the second by itself."""
-
-LATER = ("vessel.api.files", "vessel.api.batches")
-"""Routers of parts that are mounted where they are there."""
 
 ABOUT = (
     "Groq behind a job queue. The openai and groq SDKs work against it with another base URL; every path below `/v1` "
@@ -85,9 +80,8 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _routers() -> list[APIRouter]:
-    found = [chat.router, models.router, jobs.router, usage.router, steering.router, console.router]
-    there = [name for name in LATER if find_spec(name) is not None]
-    return [*found, *(importlib.import_module(name).router for name in there)]
+    parts = (chat, models, jobs, usage, steering, console, files, batches)
+    return [part.router for part in parts]
 
 
 def _serve_openapi(app: FastAPI) -> None:

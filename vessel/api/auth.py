@@ -83,17 +83,24 @@ class Gatekeeper:
         raise Unauthorized(f"The API key is missing or not valid. {_UNKEYED_HELP}")
 
     async def charge(self, who: Principal) -> None:
-        """Count a request against a key's quota; a refused one costs nothing. Raises QuotaReached."""
-        if not who.quota:
-            return
-        for item in parse_many(who.quota):
+        """Count a request against all of a key's quotas, or, where one refuses it, against none. Raises QuotaReached.
+
+        Quotas are asked one after the other, the one that is most likely to refuse first; what those before it have
+        counted is given back, so that for that moment alone a request beside it may find a longer quota used up.
+        """
+        taken: list[RateLimitItem] = []
+        for item in sorted(parse_many(who.quota) if who.quota else (), key=lambda quota: quota.get_expiry()):
             try:
                 wait_s = await self._hit(item, who.key_id)
+                if wait_s:
+                    for before in taken:
+                        await self._limiter.hit(before, who.key_id, cost=-1)
             except Exception as error:  # noqa: BLE001  what `limits` lets through is the Redis client's
                 raise as_vessel_error(error) from None
             if wait_s:
                 text = f"This key's quota of {item} is used up; nothing was accepted. Come back in {wait_s} s."
                 raise QuotaReached(text, retry_after_s=wait_s)
+            taken.append(item)
 
     async def _hit(self, item: RateLimitItem, key_id: str) -> int:
         """Count a request; returns in how many seconds the next one may come, 0 where this one may."""

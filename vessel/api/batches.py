@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import StringConstraints
 
 from vessel.api.auth import Tenant
-from vessel.api.multipart import NotMultipart
+from vessel.api.bodies import JsonBody
 from vessel.api.performing import door_of, once_of, perform
 from vessel.api.shapes import BatchList, BatchObject, BatchRequest, answers, request_body
 from vessel.batches.model import BatchNotFound
@@ -40,11 +39,12 @@ MOST_BODY = 64 << 10
     responses=answers(BatchObject, 408, 409, 415),
     openapi_extra=request_body(BatchRequest),
 )
-async def create(request: Request, tenant: Tenant) -> JSONResponse:
+async def create(request: Request, tenant: Tenant, body: JsonBody) -> JSONResponse:
     """Make a batch of an uploaded file. Its lines are checked before any of them runs; a report names faulty ones."""
     once = once_of(request)
-    asked = await _object(request)
-    batch = await perform(request, batching.create_batch(door_of(request), tenant, asked, once))
+    if len(body.raw) > MOST_BODY:
+        raise InvalidRequest("The body is larger than a batch's request can be.")
+    batch = await perform(request, batching.create_batch(door_of(request), tenant, body.value, once))
     return JSONResponse(batch.as_dict())
 
 
@@ -99,30 +99,3 @@ def _known(batch_id: str) -> str:
     if not _ID.fullmatch(batch_id):
         raise BatchNotFound
     return batch_id
-
-
-async def _object(request: Request) -> dict[str, Any]:
-    """Read the request's JSON object strictly. Raises InvalidRequest, NotMultipart (415)."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise NotMultipart("The body must be application/json; set the content-type header to it.")
-    raw = await request.body()
-    if len(raw) > MOST_BODY:
-        raise InvalidRequest("The body is larger than a batch's request can be.")
-    try:
-        found = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise InvalidRequest("The body is not a JSON object that can be read.") from None
-    if not isinstance(found, dict):
-        raise InvalidRequest("The body is not a JSON object.")
-    return found
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("twice")
-    return found
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)

@@ -15,7 +15,7 @@ from vessel.client.under_way import reserved_nano
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.errors import Unreachable
 from vessel.jobs.steps import LANES
-from vessel.keyspace.script import Call, command
+from vessel.keyspace.script import Call, command, timed
 from vessel.keyspace.server import clock
 from vessel.notify import store
 from vessel.observe.metrics import Instruments, Source
@@ -127,12 +127,7 @@ def _depths(here: Session) -> Steps[Depths]:
 
 
 def _oldest(name: str) -> Call[int]:
-    return command("ZRANGE", name, 0, 0, "WITHSCORES", parse=lambda raw: int(float(_score(raw))) if raw else 0)
-
-
-def _score(raw: Any) -> Any:
-    """Read the score of the only member: a pair in RESP3, flat in RESP2."""
-    return raw[0][1] if isinstance(raw[0], list | tuple) else raw[1]
+    return command("ZRANGE", name, 0, 0, "WITHSCORES", parse=lambda raw: sum(at for _, at in timed(raw)))
 
 
 async def exposition(measured: Measured, seen: Look, here: Session) -> bytes:

@@ -22,7 +22,7 @@ from vessel.gate.flex import FLEX, flex_gate
 from vessel.gate.limiter import configured
 from vessel.gate.view import look, untouched
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import Call, command, word
+from vessel.keyspace.script import Call, command, timed, word
 from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
 from vessel.registry import resolve
@@ -125,7 +125,7 @@ class Overview:
 
     def _gather(self) -> Steps[_Gathered]:
         door, keys = self.door, self.door.keys
-        newest = command("ZRANGE", keys.parked, 0, PARKED_READ - 1, "WITHSCORES", parse=_scored)
+        newest = command("ZRANGE", keys.parked, 0, PARKED_READ - 1, "WITHSCORES", parse=timed)
         first: list[Call[Any]] = [
             clock(), door.availability(), maintenance(door), door.alive(), command("ZCARD", keys.parked, parse=int),
             command("ZCARD", keys.leases, parse=int), newest, *tickets(door, self._queues),
@@ -157,7 +157,7 @@ class Overview:
         self._parked = known
 
     def _shown(self, availability: Availability) -> list[tuple[str, str]]:
-        waited_for = {self._served(model, availability) for model in {flow.model for flow in self._backlog.flows}}
+        waited_for = {self.door.served(model, availability) for model in {flow.model for flow in self._backlog.flows}}
         return [
             (name, model.tier)
             for model in self._routable
@@ -198,11 +198,6 @@ class Overview:
         known = self.door.registry.models.get(model)
         figures = configured(known.limits.get(self.door.settings.groq_plan) if known else None)
         return flex_gate(model, figures)[1] if flex else figures
-
-    def _served(self, model: str, availability: Availability) -> str:
-        if model not in self.door.registry.models:
-            return model
-        return resolve(self.door.registry, model, availability) or model
 
     # --- documents ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +245,7 @@ class Overview:
         gates: dict[str, str] = {}
         found: dict[str, list[Flow]] = {}
         for flow in self._backlog.flows:
-            gate = gates.get(flow.model) or gates.setdefault(flow.model, self._served(flow.model, availability))
+            gate = gates.get(flow.model) or gates.setdefault(flow.model, self.door.served(flow.model, availability))
             found.setdefault(gate, []).append(flow)
         return found
 
@@ -313,11 +308,6 @@ def _status(found: _Gathered, tiers: Sequence[dict[str, Any]], gates: Sequence[G
     if asleep:
         reasons.append(f"Nobody serves {', '.join(asleep)}.")
     return {"status": "degraded" if reasons else "healthy", "reasons": reasons}
-
-
-def _scored(raw: Any) -> list[tuple[str, int]]:
-    flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
-    return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
 
 def _tier_and_waits(raw: Sequence[bytes | None]) -> tuple[str, bool]:

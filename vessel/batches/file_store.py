@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.batches.model import CHUNK, FILE_DAYS, FileNotFound, StoredFile, read_file
 from vessel.errors import IdempotencyConflict
-from vessel.keyspace.script import Arg, Call, command, load, pairs, word
+from vessel.keyspace.script import Arg, Call, command, load, pairs, timed, word
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,7 +134,7 @@ class FileStore:
 
     def page(self, key: str, start: int, count: int) -> Call[list[tuple[str, int]]]:
         """Read ids of a tenant's files or batches, newest first, with their creation time."""
-        return command("ZREVRANGE", key, start, start + count - 1, "WITHSCORES", parse=_scored)
+        return command("ZREVRANGE", key, start, start + count - 1, "WITHSCORES", parse=timed)
 
     def rank(self, key: str, member: str) -> Call[int | None]:
         """Tell the place of an id in a tenant's list, newest first."""
@@ -159,8 +159,3 @@ def once_args(once: Once, given_hash: str) -> dict[str, Arg]:
         "attach": "1" if once.repeated else "0",
         "again_ms": AGAIN_MS,
     }
-
-
-def _scored(raw: list[Any]) -> list[tuple[str, int]]:
-    rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
-    return [(word(row[0]), int(float(row[1]))) for row in rows]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vessel.keyspace.names import Keys
 
 OWNED_MS = 10_000
+STOPPED_AT_ONCE = 256
 GOING = f"{BatchStatus.VALIDATING},{BatchStatus.IN_PROGRESS}"
 
 
@@ -268,10 +269,17 @@ class BatchStore:
             "group": group,
             "flow": flow,
             "deadline_ms": new.deadline_ms if new else 0,
+            "max_wait_ms": new.max_wait_ms if new else 0,
             "ttl_ms": self.ttl_ms,
         }
         found = {name: getattr(names, name) for name in names.__slots__}
         return load("unfold").call(found, args, lambda raw: word(raw) == "made", more_args=record)
+
+
+def stopping(batch_id: str, open_lines: Sequence[str]) -> Iterator[list[str]]:
+    """Name the jobs of lines that are to be cancelled, so many at a time that others get their turn."""
+    for at in range(0, len(open_lines), STOPPED_AT_ONCE):
+        yield [line_job_id(batch_id, place) for place in open_lines[at : at + STOPPED_AT_ONCE]]
 
 
 def _filled(fields: Sequence[str | bytes]) -> Iterator[tuple[str | bytes, str | bytes]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vessel.cli import times
 from vessel.cli.check_steps import patiently
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.dispatch.queues import queues_of, tiers_of
 from vessel.keyspace.release import release
-from vessel.keyspace.script import command, word, words
+from vessel.keyspace.script import command, timed, word, words
 from vessel.keyspace.server import clock
 
 if TYPE_CHECKING:
@@ -255,11 +255,7 @@ def _below(name: str, score: int) -> Call[list[str]]:
 
 
 def _first(name: str) -> Call[tuple[str, int]]:
-    def read(raw: Sequence[Any]) -> tuple[str, int]:
-        flat = raw[0] if raw and isinstance(raw[0], (list, tuple)) else raw
-        return (word(flat[0]), int(float(flat[1]))) if flat else ("", 0)
-
-    return command("ZRANGE", name, 0, 0, "WITHSCORES", parse=read)
+    return command("ZRANGE", name, 0, 0, "WITHSCORES", parse=lambda raw: next(iter(timed(raw)), ("", 0)))
 
 
 def _first_after(door: Door, written: str) -> Call[str]:

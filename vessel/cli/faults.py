@@ -10,11 +10,10 @@ import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from vessel.cli.output import ReaderLeft, complain, emit
-from vessel.errors import JobNotFound, SettingsError, Unreachable, VesselError
+from vessel.errors import JobNotFound, SettingsError, Unreachable, VesselError, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -127,11 +126,8 @@ def _usage(error: TyperException) -> str:
 
 
 def _bug(error: Exception) -> str:
-    place, trace = "", error.__traceback__
-    while trace is not None:
-        place, trace = f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}", trace.tb_next
     return (
-        f"Vessel met something it was not made for ({type(error).__name__} at {place}) and stopped. "
+        f"Vessel met something it was not made for ({type(error).__name__} at {place_of(error)}) and stopped. "
         "Jobs that were accepted go on. Please report this line."
     )
 

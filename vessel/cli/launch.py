@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vessel.dispatch.queues import queues_of
-from vessel.settings.values import redis_url_named
+from vessel.settings.redis_urls import redis_url_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -24,7 +24,7 @@ from vessel.batches.model import (
     new_batch_id,
     window_s,
 )
-from vessel.batches.store import NewBatch
+from vessel.batches.store import NewBatch, stopping
 from vessel.client.steps import Emit, Flow, Run, Steps, run
 from vessel.errors import InvalidRequest, VesselError, WrongState
 from vessel.keyspace.script import command, load, word
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 RENDERED_AT_ONCE = 100
 BLOCKS_KEPT = 8
-STOPPED_AT_ONCE = 256
 OUT, ERR = "out", "err"
 _ASKED = frozenset({"input_file_id", "endpoint", "completion_window", "metadata", "vessel"})
 LONGEST_NAME = 64
@@ -207,8 +206,7 @@ def cancel_batch(door: Door, tenant: str, batch_id: str) -> Steps[Batch]:
     if answer == "ended" and status not in {BatchStatus.CANCELLING, BatchStatus.FINALIZING}:
         raise WrongState(f"Batch {batch_id} is {status} already, so there is nothing to cancel.")
     places_: list[str] = yield from run(door.batches.open_lines(batch.id))
-    for at in range(0, len(places_), STOPPED_AT_ONCE):
-        some = [line_job_id(batch.id, place) for place in places_[at : at + STOPPED_AT_ONCE]]
+    for some in stopping(batch.id, places_):
         jobs = yield Run([door.store.peek(job_id) for job_id in some])
         yield Run([door.store.cancel(job) for job in jobs if job is not None])
     return (yield from batch_of(door, tenant, batch_id))

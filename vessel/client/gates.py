@@ -19,7 +19,7 @@ from vessel.jobs.steps import LANES
 from vessel.keyspace.names import gate_keys
 from vessel.keyspace.script import Call, command, word, words
 from vessel.keyspace.server import clock
-from vessel.registry import PricedPer, resolve
+from vessel.registry import PricedPer
 from vessel.usage.budgets import WHOLE, Budget, read_budget
 from vessel.usage.prices import worst_case_nano_usd
 from vessel.watch.waiting import Place, Waiting, explain
@@ -114,7 +114,7 @@ def limits(asking: Asking, *, failover: bool = False) -> Steps[list[GateInfo]]:
     waiting = yield from flows(door, heads=True)
     by_gate: dict[str, list[Flow]] = {}
     for flow in waiting:
-        by_gate.setdefault(_served(door, flow.model, availability), []).append(flow)
+        by_gate.setdefault(door.served(flow.model, availability), []).append(flow)
     shown = [
         (name, model.tier)
         for model in known
@@ -245,7 +245,7 @@ def _ahead(found: Iterable[Flow], job: Job, rank: int) -> int:
 
 
 def _charge(door: Door, job: Job, availability: Availability) -> Charge:
-    name = _served(door, job.model, availability)
+    name = door.served(job.model, availability)
     model = door.registry.models.get(name)
     figures = _figures(door, name)
     if job.body and job.request().get("service_tier") == FLEX:
@@ -255,12 +255,6 @@ def _charge(door: Door, job: Job, availability: Availability) -> Charge:
         most = max(job.estimated_tokens, max_prompt_tokens(len(job.body)))
         worst = worst_case_nano_usd(model, most, job.output_tokens) + door.tools_reserve(model, job.builtin_tools)
     return Charge(name, door.settings.org, figures, job.estimated_tokens, job.output_tokens, worst)
-
-
-def _served(door: Door, model: str, availability: Availability) -> str:
-    if model not in door.registry.models:  # a job that was made with another registry
-        return model
-    return resolve(door.registry, model, availability) or model
 
 
 def _figures(door: Door, model: str) -> tuple[int, ...]:

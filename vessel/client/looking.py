@@ -101,20 +101,19 @@ def _state(name: str) -> JobState:
 
 
 def _epoch_ms(since: Since) -> int:
-    """Read a time, an age such as `"2h"`, or an ISO date, as epoch milliseconds."""
-    if isinstance(since, str):
-        since = _age_or_date(since)
-    if isinstance(since, timedelta):
-        since = datetime.now(UTC) - since
-    return int(since.timestamp() * 1000)
+    """Read a time, an age such as `"2h"`, or an ISO date, as epoch milliseconds. Raises InvalidRequest."""
+    try:
+        if isinstance(since, str):
+            since = _age_or_date(since)
+        if isinstance(since, timedelta):
+            since = datetime.now(UTC) - since
+        return int(since.timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise InvalidRequest("since: it must be an age like 2h or a date like 2026-11-24.", param="since") from None
 
 
 def _age_or_date(text: str) -> timedelta | datetime:
     try:
         return timedelta(seconds=parse_duration_s(text))
     except ValueError:
-        pass
-    try:
         return datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidRequest("since: it must be an age like 2h or a date like 2026-11-24.", param="since") from None

@@ -14,10 +14,13 @@ from kombu import Exchange, Queue
 from kombu.utils.scheduling import round_robin_cycle
 
 from vessel.dispatch.queues import BATCH_SUFFIX, key_prefix, queues_of
+from vessel.settings.redis_urls import SENTINEL, sentinels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
+
+    from vessel.settings.redis_urls import Sentinels
 
 POOL = "workers.pool:AsyncioPool"
 CONSUMER = "workers.consumer:BundlingConsumer"
@@ -47,11 +50,11 @@ def _credentials(parts: SplitResult) -> str:
     return user + found
 
 
-def _sentinel(parts: SplitResult) -> tuple[str, dict[str, Any]]:
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    master, _, db = parts.path.strip("/").partition("/")
-    urls = [f"sentinel://{_credentials(parts)}{host}/{db or 0}" for host in hosts]
-    return ";".join(urls), {"master_name": master or "mymaster"}
+def _sentinel(found: Sentinels) -> tuple[str, dict[str, Any]]:
+    named = f"{quote(found.username or '', safe='')}:{quote(found.password, safe='')}@" if found.password else ""
+    hosts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in found.nodes]
+    urls = [f"sentinel://{named}{host}/{found.database}" for host in hosts]
+    return ";".join(urls), {"master_name": found.master}
 
 
 def broker_url(url: str) -> tuple[str, dict[str, Any]]:
@@ -60,10 +63,10 @@ def broker_url(url: str) -> tuple[str, dict[str, Any]]:
     kombu takes the database from the path only, calls a unix socket `redis+socket`, and checks no certificate unless
     told to, where redis-py does.
     """
+    if url.startswith(SENTINEL):
+        return _sentinel(sentinels_of(url))
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    if parts.scheme == "sentinel":
-        return _sentinel(parts)
     if parts.scheme == "unix":
         path = quote(unquote(parts.path))
         return f"redis+socket://{_credentials(parts)}{path}?virtual_host={query.get('db', '0')}", {}

@@ -199,7 +199,7 @@ class JobRun:
                 unavailable=self.executor.unavailable(self.job.hops) | self._too_small(),
                 outage=outage,
                 wait_ms=self.executor.wait_ms(self.job.hops),
-                created_at=self.job.created_at,
+                created_at=self.job.waits_since,
                 tried=frozenset(attempt.model for attempt in self.job.attempts),
                 failover=way.hop,
                 failover_note=way.note,
@@ -246,7 +246,7 @@ class JobRun:
         """Say in how long the job's max_wait is over, when it is to be decided anew."""
         if self.policy.max_wait is None:
             return 0
-        return max(1, int(self.job.created_at + self.policy.max_wait * 1000 - self.executor.now_ms()))
+        return max(1, int(self.job.waits_since + self.policy.max_wait * 1000 - self.executor.now_ms()))
 
     def _text(self, outcome: Outcome | None) -> str:
         return outcome.message if isinstance(outcome, Failure) else ""
@@ -268,7 +268,7 @@ class JobRun:
     async def _finish(self, final: Final) -> str:
         call = self.executor.store.finish(self.held, self.ended, final)
         answer = await self._deliver(call)
-        return answer.detail or answer.word
+        return answer.detail if answer.word == "finished" else answer.word
 
     async def _send_on(self, call: ScriptCall[Answer], done: JobState) -> str:
         answer = await self._deliver(call)

@@ -167,8 +167,8 @@ class Executor:
         return self.draining
 
     def tell(self, call: Call[Any]) -> None:
-        """Send a call whose answer nobody needs, before those that follow; without Redis it is lost."""
-        self.runner.post(call).add_done_callback(_unheard)
+        """Send a call whose answer nobody needs, before the one that follows at once; without Redis it is lost."""
+        self.runner.post(call, leads=True).add_done_callback(_unheard)
 
     async def close(self) -> None:
         """Stop the background work and close connections; jobs still held go back through their lease."""

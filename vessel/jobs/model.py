@@ -189,6 +189,8 @@ class Job:
     """The model whose gate it has a booking or a call at."""
     waits_for_gate: bool = False
     start_at: int | None = None
+    asked_at: int | None = None
+    """When its batch was made, where its `max_wait` counts from then."""
     output_tokens: int = 0
     streams: bool = False
     """Whether its answer is written for readers as it comes."""
@@ -219,6 +221,11 @@ class Job:
     def spent_nano_usd(self) -> int:
         """Return what its calls cost so far; a call without an answer counts at its worst case."""
         return sum(attempt.cost_nano_usd for attempt in self.attempts)
+
+    @property
+    def waits_since(self) -> int:
+        """Return from when on its `max_wait` counts."""
+        return self.asked_at or self.created_at
 
     @property
     def current(self) -> Hop:

@@ -50,6 +50,11 @@ class NewJob:
     request_id: str = ""
     """The REST request that submitted it."""
 
+    @property
+    def max_wait_ms(self) -> int:
+        """Return how long it may wait in all, 0 where that is not bound."""
+        return int(float(self.policy.get("max_wait") or 0) * 1000)
+
     def fields(self, queue: str, idem: str) -> list[str | bytes]:
         """Return the record as a flat field-value list for the create script."""
         record: dict[str, str | bytes] = {
@@ -154,6 +159,7 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         policy=json.loads(record["policy"]),
         reasons=tuple(json.loads(record["reasons"])),
         created_at=_number(record, "created") or 0,
+        asked_at=_number(record, "asked"),
         updated_at=_number(record, "updated") or 0,
         estimated_tokens=_number(record, "est") or 0,
         output_tokens=_number(record, "out") or 0,

@@ -20,6 +20,9 @@ LANES = {Priority.INTERACTIVE: "0", Priority.NORMAL: "1", Priority.BATCH: "2"}
 
 UNKNOWN = "unknown"
 ORPHANED = "orphaned"
+FAILED = "failed"
+"""How the ledger calls a call without an answer of use; the others end as their jobs do."""
+
 STREAM_BROKEN = "stream_broken"
 BROKEN_BY_LOSS = (
     "Its worker was lost after the first part of the answer had been streamed. The call may be billed, and it was not "

@@ -10,6 +10,7 @@ from vessel.jobs.model import TRANSITIONS, Hop, Job, Verb, sources
 from vessel.jobs.record import NewJob, read_job
 from vessel.jobs.steps import (
     BROKEN_BY_LOSS,
+    FAILED,
     LANES,
     NO_ATTEMPT,
     ORPHANED,
@@ -124,7 +125,7 @@ class JobStore:
             "queue_name": queue,
             "repr": _repr(new.hops[0]),
             "deadline_ms": new.deadline_ms,
-            "look_ms": int(float(new.policy.get("max_wait") or 0) * 1000),
+            "look_ms": new.max_wait_ms,
             "to": JobState.QUEUED,
             "group": group_of(new.hops[0].model, new.priority),
             "flow": flow_of(queue, new.tenant, outage=in_outage(new)),
@@ -251,6 +252,7 @@ class JobStore:
             "attempt": ending.number,
             "label": ending.label,
             "unknown": UNKNOWN,
+            "failed": FAILED,
             "outcome_row": ending.row,
             "ledger_row": ending.ledger_row,
             "ttl_ms": self.ttl_ms,

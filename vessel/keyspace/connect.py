@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio as aredis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, InvalidResponse, NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from vessel.errors import RedisRefused, RedisUnreachable
+from vessel.errors import RedisRefused, RedisUnreachable, SettingsError
+from vessel.settings.redis_urls import SENTINEL, sentinels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +32,7 @@ if TYPE_CHECKING:
     from limits.aio.storage import Storage
 
     from vessel.keyspace.script import Call
+    from vessel.settings.redis_urls import Sentinels
 
 T = TypeVar("T")
 SOCKET_TIMEOUT_S = 5.0
@@ -37,39 +45,68 @@ _REFUSALS = {
     "NOPERM": "Give its ACL user the commands and keys that Vessel needs.",
     "NOREPLICAS": "Too few of its replicas are connected: start them.",
 }
+_PASSING = {
+    "BUSY": "It runs a script that takes too long.",
+    "LOADING": "It reads its data after a start.",
+    "MASTERDOWN": "It is a replica that has lost its primary.",
+    "CLUSTERDOWN": "Its cluster is not whole.",
+    "TRYAGAIN": "Its cluster moves keys.",
+}
+"""What is over by itself, or with an operator's help: redis-py has no class for some, and retries none but LOADING."""
+
+_NO_SUCH_DATABASE = "DB index is out of range"
+_OPTIONS_FAULT = (
+    "VESSEL_REDIS_URL has an option after its '?' that is not known or has a value it cannot have; "
+    "those of redis-py are taken, such as ssl_ca_certs=/path"
+)
 
 
 def _options() -> dict[str, Any]:
     return {"socket_timeout": SOCKET_TIMEOUT_S, "socket_connect_timeout": 2.0, "health_check_interval": 25}
 
 
-def _sentinel(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any]]:
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    master, _, db = parts.path.strip("/").partition("/")
-    nodes = [(h.rpartition(":")[0] or h, int(h.rpartition(":")[2]) if ":" in h else 26379) for h in hosts]
-    return nodes, master or "mymaster", {"db": int(db or 0), "password": parts.password, "username": parts.username}
+def _primary(found: Sentinels) -> dict[str, Any]:
+    return {"db": found.database, "username": found.username, "password": found.password}
+
+
+def _client(kind: Any, url: str, options: dict[str, Any]) -> Any:
+    """Make a client, and try what its address says of connections on one that is not opened. Raises SettingsError."""
+    try:
+        client = kind.from_url(url, **options)
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError):
+        raise SettingsError([_OPTIONS_FAULT]) from None
+    return client
 
 
 def connect(url: str) -> redis.Redis:
-    """Open a sync client; redis, rediss, unix and sentinel URLs. Nothing is sent yet."""
+    """Open a sync client; redis, rediss, unix and sentinel URLs. Nothing is sent yet. Raises SettingsError."""
     retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3)
-    if url.startswith("sentinel://"):
-        nodes, master, options = _sentinel(url)
-        found: redis.Redis = Sentinel(nodes, **_options()).master_for(master, retry=retry, **options)
-        return found
-    return redis.Redis.from_url(url, retry=retry, **_options())
+    if url.startswith(SENTINEL):
+        found = sentinels_of(url)
+        primary: redis.Redis = Sentinel(found.nodes, **_options()).master_for(
+            found.master, retry=retry, **_primary(found)
+        )
+        return primary
+    client: redis.Redis = _client(redis.Redis, url, _options() | {"retry": retry})
+    return client
 
 
 def connect_async(url: str, *, blocking_s: float = 0.0) -> aredis.Redis:
-    """Open an async client; `blocking_s` widens the socket timeout for blocking reads. Nothing is sent yet."""
+    """Open an async client; `blocking_s` widens the socket timeout for blocking reads. Nothing is sent yet.
+
+    Raises SettingsError.
+    """
     retry = AsyncRetry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3)
     options = _options() | {"socket_timeout": SOCKET_TIMEOUT_S + blocking_s}
-    if url.startswith("sentinel://"):
-        nodes, master, more = _sentinel(url)
-        found: aredis.Redis = AsyncSentinel(nodes, **_options()).master_for(master, retry=retry, **more)
-        return found
-    return aredis.Redis.from_url(url, retry=retry, **options)
+    if url.startswith(SENTINEL):
+        found = sentinels_of(url)
+        primary: aredis.Redis = AsyncSentinel(found.nodes, **_options()).master_for(
+            found.master, retry=retry, **options, **_primary(found)
+        )
+        return primary
+    client: aredis.Redis = _client(aredis.Redis, url, options | {"retry": retry})
+    return client
 
 
 def as_vessel_error(error: Exception) -> Exception:
@@ -82,13 +119,28 @@ def as_vessel_error(error: Exception) -> Exception:
         return RedisUnreachable(
             "What answers at VESSEL_REDIS_URL is not a Redis. Nothing was done. Check its host and port."
         )
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-        return RedisUnreachable()
+    if told := _of_reply(error):
+        return told
+    return RedisUnreachable() if isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)) else error
+
+
+def _of_reply(error: Exception) -> RedisUnreachable | RedisRefused | None:
+    """Read what Redis itself answered, as far as it says that this is no time, or no place, for commands."""
+    if not isinstance(error, (ResponseError, BusyLoadingError)):
+        return None
     # redis-py takes the first word off the errors that it has a class for.
-    kind = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
-    if isinstance(error, ResponseError) and kind in _REFUSALS:
+    kind = error.status_code or str(error).split(" ", 1)[0]
+    if kind in _PASSING:
+        return RedisUnreachable(
+            f"Redis answers, but takes no commands now ({kind}); nothing was accepted. {_PASSING[kind]} Try again soon."
+        )
+    if _NO_SUCH_DATABASE in str(error):
+        return RedisRefused(
+            "Redis has no database of the number in VESSEL_REDIS_URL. Nothing was done. Name one that it has, as 0."
+        )
+    if kind in _REFUSALS:
         return RedisRefused(f"Redis refused the write ({kind}); nothing was accepted. {_REFUSALS[kind]}")
-    return error
+    return None
 
 
 def quota_storage(runner: AsyncRunner, prefix: str) -> Storage:
@@ -154,6 +206,7 @@ class AsyncRunner:
         """Take an open client; `close` closes it."""
         self.client = client
         self._waiting: list[tuple[Call[Any], asyncio.Future[Any]]] = []
+        self._leading: set[asyncio.Future[Any]] = set()
         self._flushes: set[asyncio.Task[None]] = set()
         self._kicked = False
 
@@ -161,11 +214,17 @@ class AsyncRunner:
         """Run one call. Raises RedisUnreachable or RedisRefused."""
         return call.parse(await self.post(call))
 
-    def post(self, call: Call[Any]) -> asyncio.Future[Any]:
-        """Send a call before all that are made after it; the future gives what Redis answered, unparsed."""
+    def post(self, call: Call[Any], *, leads: bool = False) -> asyncio.Future[Any]:
+        """Send a call; the future gives what Redis answered, unparsed.
+
+        One that `leads` goes along with the next call that is made before the loop turns, and runs before it, but where
+        Redis has forgotten its script. Else calls that are many take several connections, in no order.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((call, future))
+        if leads:
+            self._leading.add(future)
         if not self._kicked:
             self._kicked = True
             loop.call_soon(self._kick)
@@ -178,7 +237,11 @@ class AsyncRunner:
     def _kick(self) -> None:
         self._kicked = False
         while self._waiting and len(self._flushes) < FLUSHES_AT_ONCE:
-            batch, self._waiting = self._waiting[:PIPELINE_SIZE], self._waiting[PIPELINE_SIZE:]
+            size = min(PIPELINE_SIZE, len(self._waiting))
+            while size < len(self._waiting) and self._waiting[size - 1][1] in self._leading:
+                size += 1
+            batch, self._waiting = self._waiting[:size], self._waiting[size:]
+            self._leading.difference_update(future for _, future in batch)
             task = asyncio.get_running_loop().create_task(self._flush(batch))
             self._flushes.add(task)
             task.add_done_callback(self._flushed)

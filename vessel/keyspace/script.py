@@ -119,6 +119,17 @@ def words(raw: Iterable[bytes | str]) -> list[str]:
     return [word(part) for part in raw]
 
 
+def scored(raw: Sequence[Any]) -> list[tuple[str, float]]:
+    """Read an answer WITHSCORES: pairs in RESP3, flat in RESP2."""
+    rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
+    return [(word(row[0]), float(row[1])) for row in rows]
+
+
+def timed(raw: Sequence[Any]) -> list[tuple[str, int]]:
+    """Read an answer WITHSCORES whose scores are times, in milliseconds."""
+    return [(member, int(score)) for member, score in scored(raw)]
+
+
 def pairs(flat: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
     """Read a flat field-value answer (RESP2, or out of Lua) or a map (RESP3) as a dict."""
     if isinstance(flat, Mapping):

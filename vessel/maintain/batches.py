@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vessel.batches.lines import BLOCK, Checker, parse_line, read_block, split_policy
 from vessel.batches.model import Batch, BatchStatus, Fault, TooManyLines, line_job_id
-from vessel.batches.store import Unfolded
+from vessel.batches.store import Unfolded, stopping
 from vessel.errors import InvalidRequest, Unreachable
 from vessel.gate.tokens import SHORT
 from vessel.keyspace.script import command, word
@@ -36,7 +36,6 @@ AHEAD = 256
 STEP = 64
 MOST_AT_ONCE = 512
 PLANNED_AT_ONCE = 16
-STOPPED_AT_ONCE = 256
 
 log = get_logger(__name__)
 
@@ -56,8 +55,10 @@ class BatchKeeper:
     async def tick(self) -> int:
         """Carry every open batch a step on; returns how many lines got their job."""
         made = 0
-        for batch in await self._open():
-            if await self._over(batch):
+        batches = await self._open()
+        now = await self.runner.run(clock()) if batches else 0
+        for batch in batches:
+            if await self._over(batch, now):
                 continue
             match batch.status:
                 case BatchStatus.IN_PROGRESS:
@@ -84,11 +85,8 @@ class BatchKeeper:
                 await self.runner.run(command("ZREM", self.door.keys.open_batches, batch_id, parse=word))
         return [batch for batch in found if batch is not None]
 
-    async def _over(self, batch: Batch) -> bool:
-        if batch.status not in {BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS}:
-            return False
-        now = await self.runner.run(clock())
-        if now < batch.expires_at:
+    async def _over(self, batch: Batch, now: int) -> bool:
+        if batch.status not in {BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS} or now < batch.expires_at:
             return False
         answer, status = await self.runner.run(self.store.expire(batch.id))
         log.info("batch.expired", batch_id=batch.id, state=status)
@@ -215,7 +213,7 @@ class BatchKeeper:
     async def stop_lines(self, batch_id: str) -> int:
         """Cancel the jobs of a batch's lines; returns how many had not ended. Lines that run are told, and cut."""
         open_lines = await self.runner.run(self.store.open_lines(batch_id))
-        some = [line_job_id(batch_id, place) for place in open_lines[:STOPPED_AT_ONCE]]
+        some = next(stopping(batch_id, open_lines), [])
         jobs = await self.runner.run_all([self.door.store.peek(job_id) for job_id in some])
         await self.runner.run_all([self.door.store.cancel(job) for job in jobs if job is not None])
         return len(open_lines)

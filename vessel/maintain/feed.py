@@ -17,11 +17,10 @@ from vessel.gate.view import look
 from vessel.jobs.flows import goes_anywhere, waits_out
 from vessel.jobs.steps import Feed
 from vessel.keyspace.names import gate_keys
-from vessel.keyspace.script import command, word, words
+from vessel.keyspace.script import command, scored, word, words
 from vessel.keyspace.server import clock
 from vessel.maintain.carry import living
 from vessel.observe.logs import get_logger
-from vessel.registry import Vessel, resolve, vessel_of
 from vessel.upstream.outcome import Reason
 from vessel.wire import OnOutage
 
@@ -32,13 +31,15 @@ if TYPE_CHECKING:
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import AsyncRunner
     from vessel.keyspace.script import Call
-    from vessel.registry import Availability, Limits
+    from vessel.registry import Limits
     from vessel.submit import Door
 
 LOOKED_AT, LOOKED_AT_LEAST = 64, 16
 """Jobs of one flow that are read in a tick."""
 
-MOST_FLOWS = 1000
+MOST_FLOWS, MOST_PAGES = 1000, 10
+"""Flows that are looked at in a tick, and how many times as many are passed over, as nothing serves them now."""
+
 CATCH_UP_TOKENS = 100_000
 """How far a flow that could not go stays behind the others at most (include/backlog.lua has the same for new ones)."""
 
@@ -93,7 +94,7 @@ class Feeder:
         by_gate: dict[str, list[tuple[int, str]]] = {}
         for group in groups:
             lane, _, model = group.partition("|")
-            by_gate.setdefault(self._served(model, availability), []).append((int(lane), group))
+            by_gate.setdefault(self.door.served(model, availability), []).append((int(lane), group))
         places = await self._places(alive, now)
         fed = 0
         self._ticks += 1
@@ -172,13 +173,6 @@ class Feeder:
         else:
             self._since.setdefault((served, lane), asyncio.get_running_loop().time())
 
-    def _served(self, model: str, availability: Availability) -> str:
-        if vessel_of(model) is Vessel.OPENAI:
-            return self.door.failover.model.id if self.door.failover else model
-        if model not in self.door.registry.models:  # a job that was made with another registry
-            return model
-        return resolve(self.door.registry, model, availability) or model
-
     def _limits(self, model: str) -> Limits | None:
         failover = self.door.failover
         known = failover.model if failover and failover.model.id == model else self.door.registry.models.get(model)
@@ -186,10 +180,7 @@ class Feeder:
 
     async def _flows(self, group: str, gate: Gate, alive: Mapping[str, int]) -> list[Waiting]:
         """Read a group's flows as far as they may be fed in this tick."""
-        rows: list[tuple[str, float]] = await self.runner.run(
-            command("ZRANGE", self.keys.flows(group), 0, MOST_FLOWS - 1, "WITHSCORES", parse=_scored)
-        )
-        rows = [(flow, given) for flow, given in rows if _goes(flow, gate.view, alive)]
+        rows = await self._going(group, gate, alive)
         if not rows:
             return []
         most = self._worth_reading(group, gate.room)
@@ -208,6 +199,17 @@ class Feeder:
             self._waiting(flow, max(given, least), [job for i in some if (job := read[i]) is not None], gate)
             for (flow, given), some in zip(rows, ids, strict=True)
         ]
+
+    async def _going(self, group: str, gate: Gate, alive: Mapping[str, int]) -> list[tuple[str, float]]:
+        """Name the first flows that may go now; many of a dead tier stand in nobody's way."""
+        going: list[tuple[str, float]] = []
+        for first in range(0, MOST_PAGES * MOST_FLOWS, MOST_FLOWS):
+            asked = command("ZRANGE", self.keys.flows(group), first, first + MOST_FLOWS - 1, "WITHSCORES", parse=scored)
+            page = await self.runner.run(asked)
+            going += [(flow, given) for flow, given in page if _goes(flow, gate.view, alive)]
+            if len(page) < MOST_FLOWS or len(going) >= MOST_FLOWS:
+                break
+        return going[:MOST_FLOWS]
 
     def _worth_reading(self, group: str, room: Room) -> int:
         usual = max(1.0, self._usual.get(group, 500.0))
@@ -263,8 +265,3 @@ def _tier(flow: str) -> str:
 def _queue(job: Job, alive: Mapping[str, int]) -> str:
     """Name the queue for a job's ticket: its own, or a living one when nobody serves that."""
     return job.queue if alive.get(_tier(job.queue)) else living(job, alive) or job.queue
-
-
-def _scored(raw: list[Any]) -> list[tuple[str, float]]:
-    rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
-    return [(word(row[0]), float(row[1])) for row in rows]

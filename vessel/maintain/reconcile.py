@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vessel.dispatch.queues import queues_of
 from vessel.dispatch.ticket import parse
-from vessel.keyspace.script import command, word
+from vessel.keyspace.script import command, timed, word
 from vessel.keyspace.server import clock
 from vessel.observe.logs import get_logger
 
@@ -75,13 +75,9 @@ class Reconciler:
         self._suspects = suspects - self._suspects
 
     def _issued_before(self, queue: str, then: float) -> Any:
-        def read(raw: list[Any]) -> list[tuple[str, int]]:
-            rows = raw if raw and isinstance(raw[0], (list, tuple)) else list(zip(raw[::2], raw[1::2], strict=True))
-            return [(word(row[0]), int(float(row[1]))) for row in rows]
-
         return command(
             "ZRANGE", self.keys.tickets(queue), "-inf", int(then), "BYSCORE", "LIMIT", 0, CANDIDATES, "WITHSCORES",
-            parse=read,
+            parse=timed,
         )  # fmt: skip
 
     async def _next_in_list(self, queue: str, now: int) -> int:

@@ -76,11 +76,12 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled; trouble is logged and the next tick goes on."""
-        # Apart, because a list of models that does not come or a long file must not keep jobs waiting.
+        # Apart, because a list of models that does not come, a long file or many batches must not keep jobs waiting.
         try:
             await asyncio.gather(
                 self._keep(self.tick),
-                self._keep(self._unfold, self._feed, every_s=FEED_EVERY_S),
+                self._keep(self._feed, every_s=FEED_EVERY_S),
+                self._keep(self._unfold, every_s=FEED_EVERY_S),
                 self._keep(self._validate, every_s=FEED_EVERY_S),
                 self._keep(self._notify, every_s=FEED_EVERY_S),
                 self._keep(self._replay, self._write_usage, self._refresh_models, self._prune),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import mcp_types as types
@@ -13,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from vessel import __version__
-from vessel.errors import JobFailed, JobNotFound, VesselError
+from vessel.errors import JobFailed, JobNotFound, VesselError, place_of
 from vessel.mcp.catalog import Answer, Call, Visitor, text
 from vessel.mcp.schemas import input_schema, output_schema, told
 from vessel.mcp.tasks import TaskService
@@ -231,9 +230,7 @@ async def answer_of(tool: Tool, call: Call, given: dict[str, Any]) -> Answer:
     except MCPError:
         raise
     except Exception as error:  # noqa: BLE001  no tool may end a connection
-        place, trace = "", error.__traceback__
-        while trace is not None:
-            place, trace = f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}", trace.tb_next
+        place = place_of(error)
         log.error("mcp.bug", tool=tool.name, error=type(error).__name__, at=place)  # noqa: TRY400  its text may hold a prompt
         words = f"Vessel met something it was not made for ({type(error).__name__} at {place}). Jobs go on."
         return Answer(content=[text(words)], is_error=True)

@@ -6,10 +6,11 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
+
+from vessel.errors import place_of
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -57,11 +58,8 @@ def error_class(_logger: object, _method: str, event: MutableMapping[str, Any]) 
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         event["error"] = type(error).__name__
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        if trace is not None:
-            event["at"] = f"{PurePath(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        if place := place_of(error):
+            event["at"] = place
     return event
 
 

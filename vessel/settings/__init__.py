@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from vessel.errors import SettingsError
 from vessel.settings.contradictions import contradictions
+from vessel.settings.redis_urls import checked_redis_url
 from vessel.settings.values import (
     PREFIX,
     FilePath,
@@ -27,7 +28,6 @@ from vessel.settings.values import (
     checked_base_url,
     checked_groq_base_url,
     checked_names,
-    checked_redis_url,
     checked_webhook_secret,
     did_you_mean,
     env_name,

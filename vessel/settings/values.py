@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -15,7 +14,6 @@ PREFIX = "VESSEL_"
 FOREIGN = frozenset({"groq_api_key", "groq_api_key_file", "groq_base_url", "openai_api_key", "openai_base_url"})
 """Fields whose variable has no prefix, because the SDKs read the same ones."""
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel")
 
 Plan = Literal["developer", "free"]
 LogFormat = Literal["console", "json"]
@@ -63,45 +61,6 @@ def checked_groq_base_url(value: str) -> str:
     if urlsplit(url).path.endswith("/openai/v1"):
         raise ValueError("must not end in /openai/v1: it is added; write only what comes before: https://api.groq.com")
     return url
-
-
-def checked_redis_url(value: str) -> str:
-    """Check the scheme and the shape; the address itself is tried when it is first used."""
-    value = redis_url_named(value.strip())
-    parts = urlsplit(value)
-    if parts.scheme not in REDIS_SCHEMES:
-        raise ValueError(_redis_scheme_fault(parts.scheme))
-    if parts.scheme == "unix":
-        if not parts.path.startswith("/"):
-            raise ValueError("needs an absolute path: unix:///run/redis/redis.sock")
-        return value
-    hosts = parts.netloc.rpartition("@")[2].split(",")
-    if not all(re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(:\d{1,5})?", host) for host in hosts):
-        raise ValueError(
-            f"needs a host and a numeric port: {parts.scheme}://host:{26379 if parts.scheme == 'sentinel' else 6379}/0"
-        )
-    database = parts.path.strip("/").rpartition("/")[2] if parts.scheme == "sentinel" else parts.path.strip("/")
-    if parts.scheme != "sentinel" and database and not database.isdecimal():
-        raise ValueError(f"names the database by a number: {parts.scheme}://host:6379/0")
-    return value
-
-
-def redis_url_named(value: str) -> str:
-    """Read what a `file:` address names, so that a password in it need not be in the environment."""
-    try:
-        return Path(urlsplit(value).path).read_text("utf-8").strip() if value.startswith("file:") else value
-    except (OSError, ValueError):
-        raise ValueError("names a file that cannot be read; it holds the address, alone") from None
-
-
-def _redis_scheme_fault(scheme: str) -> str:
-    if "cluster" in scheme:
-        return "cannot be a Redis Cluster: a job's script touches keys of several slots; use one server or sentinel://"
-    meant = {"valkey": "redis", "valkeys": "rediss", "redis+socket": "unix", "redis+unix": "unix", "tcp": "redis"}
-    close = meant.get(scheme) or next(iter(get_close_matches(scheme, REDIS_SCHEMES, 1)), None)
-    return (
-        f"must start with redis://, rediss://, unix:// or sentinel://{did_you_mean(f'{close}://' if close else None)}"
-    )
 
 
 def checked_webhook_secret(value: SecretStr) -> SecretStr:

@@ -121,23 +121,6 @@ class Failure:
 
 Outcome = Success | Failure
 
-TRANSIENT: frozenset[Reason] = frozenset(
-    {
-        Reason.RATE_LIMITED,
-        Reason.OVER_CAPACITY,
-        Reason.SERVER_ERROR,
-        Reason.TOOL_USE_FAILED,
-        Reason.JSON_VALIDATE_FAILED,
-        Reason.CONNECT_FAILED,
-        Reason.CONNECTION_LOST,
-        Reason.TIMEOUT,
-        Reason.PROTOCOL_ERROR,
-        Reason.DEPENDENCY_FAILED,
-        Reason.UNPROCESSABLE,
-    }
-)
-"""Reasons for which the same call may work later; everything else is final for that model."""
-
 UNCOUNTED: frozenset[Reason] = frozenset(
     {
         Reason.RATE_LIMITED,

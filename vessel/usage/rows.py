@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, assert_never
 
 from vessel.gate.limiter import NOTHING, GiveBack, refund, settle
-from vessel.jobs.steps import UNKNOWN, Ending
+from vessel.jobs.steps import FAILED, UNKNOWN, Ending
 from vessel.upstream.outcome import UNCOUNTED, Charge, Failure, Outcome, Reason, Success, Usage
 from vessel.usage.prices import Bill, bill, cost_usd, nano
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from vessel.registry import Model, Registry
 
 SUCCEEDED = "succeeded"
-FAILED = "failed"
 NANO = Decimal(10) ** 9
 _COST, _FEES = "@COST@", "@FEES@"
 

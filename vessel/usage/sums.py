@@ -36,7 +36,8 @@ class Sum:
     """What calls took. `unknown` ones had no answer that was seen: what they took is a guess, at the most it could be.
 
     `orphaned` ones were answered when their job had ended otherwise, `failed` ones answered with something unusable;
-    both were charged. Figures that begin with `guessed` are the part of the unknown ones.
+    both were charged, but for failed ones that had been unknown and cost nothing. Figures that begin with `guessed` are
+    the part of the unknown ones.
     """
 
     calls: int = 0

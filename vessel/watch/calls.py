@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vessel.errors import JobFailed
-from vessel.keyspace.script import Call, command, pairs, word, words
+from vessel.keyspace.script import Call, command, pairs, timed, word, words
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
@@ -50,25 +50,20 @@ def events_of(keys: Keys, job_id: str) -> Call[list[Event]]:
 
 def jobs_page(keys: Keys, start: int, size: int, tenant: str) -> Call[list[tuple[str, int]]]:
     """Name a tenant's jobs by rank with their creation time, newest first; by rank, as many share a millisecond."""
-    return command("ZRANGE", keys.own_index(tenant), start, start + size - 1, "REV", "WITHSCORES", parse=_scored)
+    return command("ZRANGE", keys.own_index(tenant), start, start + size - 1, "REV", "WITHSCORES", parse=timed)
 
 
 def jobs_since(keys: Keys, tenant: str, newest: int | None, skip: int, size: int) -> Call[list[tuple[str, int]]]:
     """Name a tenant's jobs with their creation time, newest first, from those of a millisecond on; `skip` so many."""
     begin: int | str = "+inf" if newest is None else newest
     return command("ZRANGE", keys.own_index(tenant), begin, "-inf", "BYSCORE", "REV", "LIMIT", skip, size, "WITHSCORES",
-                   parse=_scored)  # fmt: skip
+                   parse=timed)  # fmt: skip
 
 
 def jobs_at(keys: Keys, tenant: str, created: int) -> Call[list[str]]:
     """Name a tenant's jobs of one millisecond, in the order of a listing."""
     return command("ZRANGE", keys.own_index(tenant), created, created, "BYSCORE", "REV",
                    parse=words)  # fmt: skip
-
-
-def _scored(raw: Any) -> list[tuple[str, int]]:
-    flat = [part for row in raw for part in row] if raw and isinstance(raw[0], (list, tuple)) else list(raw)
-    return [(word(flat[i]), int(float(flat[i + 1]))) for i in range(0, len(flat), 2)]
 
 
 def succeeded(job: Job) -> Job:

@@ -18,7 +18,7 @@ if not among(from, held[1]) or held[3] ~= was then
 end
 local now = now_ms()
 redis.call('HSET', job, 'state', to, 'queue', queue_name, 'updated', ms(now))
-redis.call('HDEL', job, 'until')
+redis.call('HDEL', job, 'until', 'waits')
 redis.call('ZREM', parked, id)
 push_ticket(job, queue, tickets, template, queue_name, id, held[2], repr, now)
 redis.call('ZADD', fed, ms(now), id)

@@ -5,13 +5,14 @@
 -- One that was asked to end while it ran does not wait: it is promoted at once, and its next claim cancels it.
 -- KEYS: job events leases parked ledger sums tag_sums gate bookings inflight fed backlog flows groups
 -- KEYS: budget whole batch batch_calls spend_events
--- ARGV: id generation owner attempt label unknown outcome_row ledger_row ttl_ms
+-- ARGV: id generation owner attempt label unknown failed outcome_row ledger_row ttl_ms
 -- ARGV: from to delay_ms reason message hop tier model queue_name
 -- ARGV: configured back_requests back_prompt back_output back_nano in_backlog look_ms group flow
 -- include: record
 -- include: gate
 -- include: budget
 -- include: rollup
+-- include: owner
 -- include: attempt
 -- include: backlog
 -- Returns: {done, until} or {superseded, state}. A lost lease still records the attempt's ending.
@@ -19,8 +20,8 @@ local now = now_ms()
 local back = {gate = gate, bookings = bookings, inflight = inflight, configured = configured,
   budget = budget, whole = whole, batch = batch, batch_calls = batch_calls, spend_events = spend_events,
   requests = back_requests, prompt = back_prompt, output = back_output, nano = back_nano}
-local call = {job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, number = attempt, owner = owner,
-  unknown = unknown, ttl_ms = ttl_ms}
+local call = {job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, batch = batch, id = id, number = attempt,
+  owner = owner, unknown = unknown, failed = failed, ttl_ms = ttl_ms}
 end_attempt(call, label, outcome_row, ledger_row, back, now)
 free_booking(job, generation, gate, bookings)
 local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'created', 'deadline')

@@ -12,6 +12,7 @@
 -- include: gate
 -- include: budget
 -- include: rollup
+-- include: owner
 -- include: attempt
 -- include: webhook
 -- include: ended
@@ -19,7 +20,7 @@
 -- include: batch
 -- Returns: {done} {poisoned} {broken} {held, wait_ms} {stale, state} or {changed} when the caller's reading of the record is
 -- not current; safe to run by any number of sweeps at once.
-local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model', 'n',
+local held = redis.call('HMGET', job, 'state', 'gen', 'lease', 'kills', 'lapses', 'queue', 'at_model',
   'streamed')
 if not among(from, held[1]) then
   redis.call('ZREM', leases, id)
@@ -33,24 +34,26 @@ if held[6] ~= queue_name or (held[7] or '') ~= at_model then
   return {'changed', ''}
 end
 local kills, lapses = tonumber(held[4] or 0), tonumber(held[5] or 0) + 1
-if book_cut({job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, id = id, unknown = unknown}) then
-  kills = kills + 1
+local cut = book_cut({job = job, ledger = ledger, sums = sums, tag_sums = tag_sums, batch = batch, id = id,
+  unknown = unknown})
+if #cut > 0 then kills = kills + 1 end
+for _, number in ipairs(cut) do
+  redis.call('ZREM', inflight, id .. '/' .. number)
+  redis.call('ZREM', batch_calls, id .. '/' .. number)
 end
-redis.call('ZREM', inflight, id .. '/' .. (held[8] or '0'))
-redis.call('ZREM', batch_calls, id .. '/' .. (held[8] or '0'))
 free_booking(job, held[2], gate, bookings)
 local generation = held[2] + 1
 redis.call('HSET', job, 'gen', generation, 'kills', kills, 'lapses', lapses, 'updated', ms(now))
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
-if not held[9] and kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
+if not held[8] and kills < tonumber(max_kills) and lapses < tonumber(max_lapses) then
   redis.call('HSET', job, 'state', to_queued)
   push_ticket(job, queue, tickets, template, queue_name, id, string.format('%d', generation), repr, now)
   emit(events, now, 'rescued', to_queued, generation, '')
   return {'done', ''}
 end
 local word, reason, message = 'poisoned', poison_reason, poison_message
-if held[9] then
+if held[8] then
   word, reason, message = 'broken', broken_reason, broken_message
 end
 redis.call('HSET', job, 'state', to_failed, 'reason', reason, 'message', message, 'finished', ms(now))

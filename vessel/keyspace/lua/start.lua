@@ -5,6 +5,7 @@
 -- ARGV: id generation owner attempt row unknown_row from model tier lane prompt output book_ms
 -- ARGV: configured concurrency call_ms worst_nano channel
 -- include: record
+-- include: owner
 -- include: gate
 -- include: breaker
 -- include: budget
@@ -15,13 +16,14 @@ local AGED_MS = {['0'] = 0, ['1'] = 2000, ['2'] = 5000}
 local ACTIVE_MS, RESERVED_PART, RESERVED_CALLS = 10000, 0.1, 2
 local UNLEARNED_CALLS, TIMER_MS = 4, 1
 local now = now_ms()
-local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'booking')
+local held = redis.call('HMGET', job, 'state', 'gen', 'owner', 'cancel', 'booked_in', 'booking', 'n')
 if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
   free_booking(job, generation, gate, bookings)
   return {'superseded', held[1] or ''}
 end
 redis.call('ZREM', fed, id)
-if redis.call('HEXISTS', job, 'a:' .. attempt) == 1 then
+local number = own_number(job, owner, attempt)
+if redis.call('HEXISTS', job, 'a:' .. number) == 1 then
   return {'started', '', '', ''}
 end
 if held[4] == '1' then
@@ -161,15 +163,16 @@ pass_breaker(gate, g.has, now)
 pass_breaker(provider, all, now)
 spend(purse, tonumber(worst_nano), now, now)
 if redis.call('HEXISTS', batch, 'cap_nano') == 1 then
-  redis.call('ZADD', batch_calls, ms(now + call_ms), id .. '/' .. attempt)
+  redis.call('ZADD', batch_calls, ms(now + call_ms), id .. '/' .. number)
   redis.call('PEXPIRE', batch_calls, GATE_TTL_MS)
 end
-redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. attempt)
+redis.call('ZADD', inflight, ms(now + call_ms), id .. '/' .. number)
 redis.call('PEXPIRE', inflight, GATE_TTL_MS)
-redis.call('HSET', job, 'a:' .. attempt, row, 'u:' .. attempt, unknown_row, 'at:' .. attempt, ms(now), 'n', attempt,
-  'updated', ms(now), 'at_model', model)
+redis.call('HSET', job, 'a:' .. number, row, 'by:' .. number, owner, 'u:' .. number, numbered(unknown_row, number),
+  'at:' .. number, ms(now), 'n', ms(math.max(number, held[7] or 0)), 'updated', ms(now),
+  'at_model', model)
 redis.call('HDEL', job, 'booking', 'booked_in', 'start_at')
-emit(events, now, 'started', held[1], generation, attempt)
+emit(events, now, 'started', held[1], generation, number)
 wake_next(g, bookings)
 local probe = (g.has.br == 'open' or all.br == 'open') and 'probe' or ''
 return {'started', probe, g.levels.tpm and string.format('%.3f', g.levels.tpm) or '', g.has['drift:tpm'] or '0'}

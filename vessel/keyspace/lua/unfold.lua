@@ -1,15 +1,16 @@
 -- Make the job of the next line of a batch's group: it waits in the backlog, or has failed, where `broken` says why.
+-- Its own deadline and max_wait count from the batch's creation, as it is then that somebody began to wait for it.
 -- KEYS: job events batch lines_out lines_err lines_open open_batches index own_index tenants deadlines backlog flows groups
 -- KEYS: webhooks_due webhooks_log job_hook batch_hook
 -- KEYS: failures
--- ARGV: id tenant line_group position status to broken repr group flow deadline_ms ttl_ms *fields
+-- ARGV: id tenant line_group position status to broken repr group flow deadline_ms max_wait_ms ttl_ms *fields
 -- include: record
 -- include: backlog
 -- include: webhook
 -- include: batch
 -- include: failures
 -- Returns: made, or stale where the line has its job already or the batch does not go on.
-local held = redis.call('HMGET', batch, 'status', 'next:' .. line_group, 't:' .. line_group, 'expires')
+local held = redis.call('HMGET', batch, 'status', 'next:' .. line_group, 't:' .. line_group, 'expires', 'created')
 if held[1] ~= status or held[2] ~= position or tonumber(held[2]) >= tonumber(held[3]) then return 'stale' end
 local now = now_ms()
 local line = line_group .. ':' .. position
@@ -36,7 +37,8 @@ if broken ~= '' then
   return 'made'
 end
 local deadline = tonumber(held[4])
-if tonumber(deadline_ms) > 0 then deadline = math.min(deadline, now + deadline_ms) end
+if tonumber(deadline_ms) > 0 then deadline = math.min(deadline, held[5] + deadline_ms) end
+if tonumber(max_wait_ms) > 0 then redis.call('HSET', job, 'asked', held[5]) end
 redis.call('HSET', job, 'deadline', ms(deadline))
 redis.call('ZADD', deadlines, ms(deadline), id)
 -- Lines of one batch go in the order of its file.

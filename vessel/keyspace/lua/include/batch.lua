@@ -27,8 +27,6 @@ local function end_batch(batch, open_batches, hooks, now)
   batch_webhook(hooks, batch, held[4], held[3], held[2], now)
 end
 
-local CHARGED = {'u:prompt_tokens', 'u:completion_tokens', 'u:cached_tokens', 'pico'}
-
 -- Of a line without an answer what its calls took all the same.
 local function add_usage(batch, job)
   local found = redis.call('HMGET', job, 'usage', 'cost', 'charged')

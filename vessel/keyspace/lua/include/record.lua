@@ -30,3 +30,6 @@ local function pico(amount)
   digits = string.gsub(digits, '^0+', '')
   return digits == '' and '0' or digits
 end
+
+-- The figures of a job's `charged` that its batch sums up as well, in their order.
+local CHARGED = {'u:prompt_tokens', 'u:completion_tokens', 'u:cached_tokens', 'pico'}

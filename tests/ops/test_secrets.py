@@ -6,11 +6,14 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.ops.composed import OPS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHOWN = """#!/bin/sh
 for word in "$0" "$@"; do printf '%s\\n' "$word"; done >>'{log}'

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from vessel.cli.faults import BadUse
 from vessel.cli.launch import child_environment, worker_command
 from vessel.cli.output import emit
-from vessel.cli.preflight import check_redis, key_source, split_tiers
+from vessel.cli.preflight import check_redis, check_spool, key_source, split_tiers
 from vessel.errors import Unreachable
 from vessel.registry import load_registry
 from vessel.settings import load_settings
@@ -23,13 +23,17 @@ LOOK_S = 0.02
 
 
 def become_worker(tiers: str | None, concurrency: int | None, *, as_json: bool) -> NoReturn:
-    """Turn this process into Celery. Raises BadUse, NoKey, NoRedis and RedisUnreachable before that."""
+    """Turn this process into Celery.
+
+    Raises BadUse, NoKey, NoRedis, RedisUnreachable and SpoolUnwritable before that.
+    """
     settings = load_settings()
     registry = load_registry(settings.registry)
     names = tuple(registry.tiers) if tiers is None else split_tiers(tiers, registry, option="--tiers")
     key_source(settings)
     url = redis_url(settings)
     check_redis(url)
+    check_spool(settings)
     slots = concurrency or settings.concurrency
     command = worker_command(names, concurrency=slots, name=f"{names[0]}-{os.getpid()}")
     if as_json:

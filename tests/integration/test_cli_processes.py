@@ -115,6 +115,18 @@ def test_the_simulator_tells_its_address(env: dict[str, str], tmp_path: Path) ->
     assert vessel("simulate", "--scenario", str(scenario), env=env).code == 2
 
 
+def test_a_simulator_that_nobody_would_call_does_not_start(env: dict[str, str]) -> None:
+    """Told the name that others have for it, it starts only where GROQ_BASE_URL is that; else it exits 2 and says why."""
+    refused = vessel("simulate", "--port", "0", "--url", "http://simulator:8090", env=env)
+    assert refused.code == 2
+    assert f"GROQ_BASE_URL is {env['GROQ_BASE_URL']}, so jobs would be sent there" in refused.err
+    assert "Set GROQ_BASE_URL=http://simulator:8090" in refused.err
+    named = env | {"GROQ_BASE_URL": "http://simulator:8090/"}
+    simulator = _start(named, "simulate", "--port", "0", "--url", "http://simulator:8090", "--json")
+    assert _first_event(simulator)["event"] == "listening"
+    assert _end(simulator, signal.SIGTERM)[0] == 0
+
+
 @pytest.mark.system
 def test_up_on_a_redis_that_is_set_tells_others_where_it_is(env: dict[str, str]) -> None:
     """Commands of the same data directory find the Redis of a running `up` without any setting."""

@@ -43,9 +43,19 @@ def become_worker(tiers: str | None, concurrency: int | None, *, as_json: bool) 
 
 
 def simulate(
-    host: str, port: int, scenario: Path | None, fields: dict[str, Any], log: Path | None, *, as_json: bool
-) -> None:
-    """Serve the simulator until SIGTERM or Ctrl-C. Raises BadUse for a scenario or a value that cannot be used."""
+    host: str, port: int, scenario: Path | None, fields: dict[str, Any], log: Path | None, named: str | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Serve the simulator until SIGTERM or Ctrl-C.
+
+    Raises BadUse for a scenario or a value that cannot be used, and where it is `named` and jobs would go elsewhere.
+    """
+    if named is not None and (there := load_settings().groq_base_url) != named.rstrip("/"):
+        raise BadUse(
+            f"GROQ_BASE_URL is {there}, so jobs would be sent there with the key that is set, and none to this "
+            f"simulator. It was not started. Set GROQ_BASE_URL={named} for everything that calls Groq.",
+            param="--url",
+        )
     with tempfile.TemporaryDirectory(prefix="vessel-") as folder:
         url_file = Path(folder, "url") if as_json else None
         if url_file is not None:

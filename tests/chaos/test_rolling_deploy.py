@@ -20,6 +20,7 @@ from tests.chaos.deploying import (
     before_the_last_change_of_scripts,
     drain,
     git,
+    no_history,
 )
 from tests.chaos.judge import judge, read_jobs, read_ledger
 from tests.chaos.test_kill_campaign import REGISTRY, lift_limits
@@ -51,13 +52,11 @@ LEAST_PART = 0.5
 
 @pytest.fixture(scope="module")
 def last_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Check the last version out, beside this one; without a history that reaches so far it is this one."""
-    commit = before_the_last_change_of_scripts()
-    if commit is None:
-        yield ROOT
-        return
+    """Check the last version out, beside this one; a test that has none is skipped, since it would show nothing."""
+    if why := no_history():
+        pytest.skip(why)
     folder = tmp_path_factory.mktemp("last") / "version"
-    git("worktree", "add", "--detach", str(folder), commit)
+    git("worktree", "add", "--detach", str(folder), before_the_last_change_of_scripts())
     yield folder
     git("worktree", "remove", "--force", str(folder))
 
@@ -75,8 +74,7 @@ def test_workers_are_replaced_one_after_another(tmp_path: Path, last_version: Pa
                 for worker in old:
                     _served(stack, 40)
                     stack.start_worker(slots=10)
-                    if last_version != ROOT:
-                        _mixed(client, stack)
+                    _mixed(client, stack)
                     _served(stack, 40)
                     drain(worker)
                 _served(stack, 40)
@@ -115,6 +113,7 @@ def test_a_deploy_under_load_keeps_half_of_the_throughput(tmp_path: Path, last_v
                 stack.root, at = ROOT, time.time()
                 for worker in workers:
                     stack.start_worker(slots=SLOTS)
+                    _mixed(client, stack)
                     drain(worker)
                 stack.start_service("scheduler")
                 drain(scheduler)

@@ -116,7 +116,7 @@ def test_the_simulator_tells_its_address(env: dict[str, str], tmp_path: Path) ->
 
 
 def test_a_simulator_that_nobody_would_call_does_not_start(env: dict[str, str]) -> None:
-    """Told the name that others have for it, it starts only where GROQ_BASE_URL is that; else it exits 2 and says why."""
+    """Told the name that others have for it, it starts where GROQ_BASE_URL is that; else it exits 2 and says why."""
     refused = vessel("simulate", "--port", "0", "--url", "http://simulator:8090", env=env)
     assert refused.code == 2
     assert f"GROQ_BASE_URL is {env['GROQ_BASE_URL']}, so jobs would be sent there" in refused.err

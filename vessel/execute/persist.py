@@ -11,7 +11,7 @@ import json
 import os
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from vessel.durable import sync_folder
 from vessel.errors import SpoolUnwritable, Unreachable
@@ -59,7 +59,9 @@ class Spool:
     def __init__(self, folder: Path, redis_url: str = "") -> None:
         """Name the folder, which is made when first needed, and the Redis whose password signs."""
         self.folder = folder
-        self._secret = b"vessel spool " + (urlsplit(redis_url).password or "").encode()
+        parts = urlsplit(redis_url)
+        password = parts.password or "".join(parse_qs(parts.query).get("password", ()))
+        self._secret = f"vessel spool {password}".encode()
 
     def probe(self) -> None:
         """Make sure that answers can be kept, by writing as `keep` does. Raises SpoolUnwritable."""

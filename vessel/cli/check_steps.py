@@ -80,9 +80,10 @@ def _taken(step: Callable[[Plan, Seen], list[Step]], plan: Plan, seen: Seen) -> 
         return [failed(name, "Redis", error.message, error.code, seen.cures.redis(), MISSING)]
 
 
-def accepted(settings: Settings, simulator: str | None) -> list[Step]:
+def accepted(settings: Settings, simulator: str | None, cures: Cures) -> list[Step]:
     """Take the steps about the key alone."""
-    plan, seen = Plan(settings, (), frozenset(), inference=False, inference_s=0.0), Seen(simulator=simulator)
+    plan = Plan(settings, (), frozenset(), inference=False, inference_s=0.0)
+    seen = Seen(simulator=simulator, cures=cures)
     return [*_key(plan, seen), *_groq(plan, seen)]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.stack import free_port
+from tests.chaos import deploying
 from tests.chaos.deploying import (
     ROOT,
     Calling,
@@ -32,7 +34,6 @@ from vessel.simulator.answers import expected_text
 from vessel.usage.log import entries
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -59,6 +60,26 @@ def last_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     git("worktree", "add", "--detach", str(folder), before_the_last_change_of_scripts())
     yield folder
     git("worktree", "remove", "--force", str(folder))
+
+
+def test_without_a_last_version_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkout and a shallow clone are skipped with their reason; any other trouble is a failure."""
+    for folder, why in (
+        (tmp_path / "none", "no checkout"),
+        (tmp_path / "shallow", "shallow"),
+        (tmp_path / "whole", ""),
+    ):
+        folder.mkdir()
+        monkeypatch.setattr(deploying, "ROOT", folder)
+        if why != "no checkout":
+            git("init", "--quiet")
+            git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first")
+        if why == "shallow":
+            (folder / ".git" / "shallow").write_text(git("rev-parse", "HEAD") + "\n")
+        assert why in no_history()
+        assert bool(why) == bool(no_history())
+    with pytest.raises(subprocess.CalledProcessError):
+        before_the_last_change_of_scripts()
 
 
 def test_workers_are_replaced_one_after_another(tmp_path: Path, last_version: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +95,20 @@ def _of_another_version(call: Call[Any]) -> Call[Any]:
     return replace(call, script=replace(call.script, text="return redis.call('SET', 'old:version', ARGV[1])"))
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(tmp_path: Path) -> None:
+def _full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is tried is what `keep` does, and leaves nothing; the text names the folder, the reason and what to do."""
     Spool(tmp_path / "spool").probe()
-    assert list((tmp_path / "spool").iterdir()) == []
+    assert _names(tmp_path / "spool") == []
+    with monkeypatch.context() as full, pytest.raises(SpoolUnwritable, match="ENOSPC"):
+        full.setattr(os, "fsync", _full)
+        Spool(tmp_path / "spool").probe()
+    assert _names(tmp_path / "spool") == []
     (tmp_path / "file").touch()
     with pytest.raises(SpoolUnwritable, match=r"EEXIST.*set VESSEL_DATA_DIR") as refused:
         Spool(tmp_path / "file").probe()

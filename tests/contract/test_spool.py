@@ -105,9 +105,10 @@ def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(
     """What is tried is what `keep` does, and leaves nothing; the text names the folder, the reason and what to do."""
     Spool(tmp_path / "spool").probe()
     assert _names(tmp_path / "spool") == []
-    with monkeypatch.context() as full, pytest.raises(SpoolUnwritable, match="ENOSPC"):
+    with monkeypatch.context() as full:
         full.setattr(os, "fsync", _full)
-        Spool(tmp_path / "spool").probe()
+        with pytest.raises(SpoolUnwritable, match="ENOSPC"):
+            Spool(tmp_path / "spool").probe()
     assert _names(tmp_path / "spool") == []
     (tmp_path / "file").touch()
     with pytest.raises(SpoolUnwritable, match=r"EEXIST.*set VESSEL_DATA_DIR") as refused:

@@ -239,6 +239,23 @@ async def test_an_answer_that_redis_does_not_take_is_delivered_later(
     assert (await read(executor, job_id)).response == ANSWER
 
 
+async def test_a_retry_that_redis_does_not_take_is_delivered_later(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that failed goes on where it would have: its ending is not booked as unknown."""
+    job_id = await submit(executor, "full")
+    refuse(monkeypatch, "park")
+    (answer,) = await serve(executor, job_id)
+    assert answer["state"] == "spooled"
+
+    async def parked() -> bool:
+        return (await read(executor, job_id)).state is JobState.PARKED
+
+    await wait_until_async(parked)
+    (attempt,) = (await read(executor, job_id)).attempts
+    assert (attempt.outcome, attempt.counted) == ("rate_limited", False)
+
+
 async def test_an_answer_that_neither_redis_nor_the_disk_takes_is_offered_until_one_does(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,20 +291,3 @@ async def test_a_worker_that_could_keep_nothing_does_not_open(settings: Settings
     with pytest.raises(SpoolUnwritable):
         await Executor.open(broken, redis_url="redis://127.0.0.1:1", tiers=["power"], worker="w", slots=1)
     assert (upstream.listed, upstream.closed) == (0, True)
-
-
-async def test_a_retry_that_redis_does_not_take_is_delivered_later(
-    executor: Executor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A call that failed goes on where it would have: its ending is not booked as unknown."""
-    job_id = await submit(executor, "full")
-    refuse(monkeypatch, "park")
-    (answer,) = await serve(executor, job_id)
-    assert answer["state"] == "spooled"
-
-    async def parked() -> bool:
-        return (await read(executor, job_id)).state is JobState.PARKED
-
-    await wait_until_async(parked)
-    (attempt,) = (await read(executor, job_id)).attempts
-    assert (attempt.outcome, attempt.counted) == ("rate_limited", False)

@@ -1,9 +1,10 @@
 """Whether a container's process is well: exits 0 or 1. It uses little: it runs every few seconds.
 
 health.py http PORT PATH     an answer below 400 (redirects are not followed)
-health.py port PORT          somebody listens
+health.py answers PORT PATH  an answer below 500: one that asks for a key or another method is a sign of life
 health.py redis              Redis answers at VESSEL_REDIS_URL
 health.py worker             this host's worker has told Redis lately that it is alive
+health.py scheduler          this host's scheduler has
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.client
 import os
 import socket
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,16 +27,11 @@ SILENT_MS = 10_000
 """A worker's heartbeat comes every second or so."""
 
 
-def _http(port: str, path: str) -> bool:
+def _http(below: int, port: str, path: str) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=WITHIN_S)
     with contextlib.closing(connection):
         connection.request("GET", path)
-        return connection.getresponse().status < http.HTTPStatus.BAD_REQUEST
-
-
-def _port(port: str) -> bool:
-    with socket.create_connection(("127.0.0.1", int(port)), timeout=WITHIN_S):
-        return True
+        return connection.getresponse().status < below
 
 
 def _client() -> redis.Redis:
@@ -52,10 +49,19 @@ def _redis() -> bool:
         return bool(client.ping())
 
 
+def _namespace() -> str:
+    return os.environ.get("VESSEL_NAMESPACE") or "vessel"
+
+
+def _scheduler() -> bool:
+    with contextlib.closing(_client()) as client:
+        return bool(client.exists(f"{_namespace()}:release:scheduler@{socket.gethostname()}"))
+
+
 def _worker() -> bool:
     from vessel.keyspace.script import word
 
-    here, namespace = f"@{socket.gethostname()}:", os.environ.get("VESSEL_NAMESPACE") or "vessel"
+    here, namespace = f"@{socket.gethostname()}:", _namespace()
     with contextlib.closing(_client()) as client:
         seconds, micros = client.time()
         since = seconds * 1000 + micros // 1000 - SILENT_MS
@@ -74,7 +80,10 @@ def _tiers(client: redis.Redis, namespace: str, worker: str, since: int) -> list
 
 def main(what: str, *arguments: str) -> int:
     """Look once."""
-    looks: dict[str, Callable[..., bool]] = {"http": _http, "port": _port, "redis": _redis, "worker": _worker}
+    looks: dict[str, Callable[..., bool]] = {
+        "http": partial(_http, 400), "answers": partial(_http, 500), "redis": _redis, "worker": _worker,
+        "scheduler": _scheduler,
+    }  # fmt: skip
     try:
         return 0 if looks[what](*arguments) else 1
     except Exception as error:  # noqa: BLE001  whatever it is, the process is not well

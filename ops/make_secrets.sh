@@ -73,7 +73,8 @@ for user in api worker flower operator metrics replica sentinel; do
     sed -i "s/^user $user on #$upper /user $user on #$hash /" "$new/users.acl"
     case $file in
     redis_password_*) printf '%s\n' "$secret" >"$new/$file" ;;
-    *) printf '%s\n' "$address" | sed "s|://@|://$user:$secret@|" >"$new/$file" ;;
+    # With the shell's own words alone, here and above: the arguments of a program are there for everybody to read.
+    *) printf '%s://%s:%s@%s\n' "${address%%://@*}" "$user" "$secret" "${address#*://@}" >"$new/$file" ;;
     esac
 done
 if [ ! -s "$folder/flower_auth" ]; then

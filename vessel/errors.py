@@ -143,6 +143,14 @@ class NoRedis(Unreachable):
     code = "no_redis"
 
 
+class SpoolUnwritable(VesselError):
+    """VESSEL_DATA_DIR cannot be written, so nothing was started: paid answers could not be kept through an outage."""
+
+    code = "data_dir_unwritable"
+    http_status = 503
+    exit_code = 3
+
+
 class NoWorkers(Unreachable):
     """No worker is alive, so nobody would answer. Start one with `vessel up` or `vessel worker --tiers ...`."""
 

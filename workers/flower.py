@@ -24,6 +24,7 @@ from flower.views import BaseHandler
 
 from vessel.dispatch.ticket import TASK_NAME
 from vessel.errors import Unreachable
+from vessel.observe import systemd
 from vessel.settings.values import LOOPBACK
 
 HIDDEN = "[hidden]"
@@ -172,6 +173,19 @@ class GatedFlower(Flower):  # type: ignore[misc]  # Flower has no types
             where = options.unix_socket or f"{options.address}:{options.port}"
             advice = "Choose another VESSEL_FLOWER_PORT or --port."
             _refuse(f"Flower cannot listen on {where}: {error.strerror}. {advice}", Unreachable.exit_code)
+
+    def start(self) -> None:
+        """Turn the loop, and tell systemd that it does."""
+        options = self.options
+        where = options.unix_socket or f"{options.address}:{options.port}"
+        self.io_loop.add_callback(systemd.ready, f"listens on {where}")
+        self.io_loop.spawn_callback(systemd.beat)
+        super().start()
+
+    def stop(self) -> None:
+        """Tell systemd, and end."""
+        systemd.stopping("ends")
+        super().stop()
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
         """Give a request to its handler, or refuse it."""

@@ -40,13 +40,19 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def before_the_last_change_of_scripts() -> str | None:
-    """Name the last commit whose scripts are other ones; None where the history does not reach so far."""
-    try:
-        changed = git("log", "-1", "--format=%H", "--", LUA)
-        return git("rev-parse", "--verify", f"{changed}^")
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        return None
+def no_history() -> str:
+    """Say why there is no last version to deploy over; empty where there should be one."""
+    if not (ROOT / ".git").exists() or not Path(GIT).exists():
+        return "there is no last version: this is no checkout, or there is no git"
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        return "there is no last version: the clone is shallow (git fetch --unshallow)"
+    return ""
+
+
+def before_the_last_change_of_scripts() -> str:
+    """Name the last commit whose scripts are other ones. Raises CalledProcessError where git cannot tell."""
+    changed = git("log", "-1", "--format=%H", "--", LUA)
+    return git("rev-parse", "--verify", f"{changed}^")
 
 
 class Deploying(Stack):

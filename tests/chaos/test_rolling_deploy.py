@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench.stack import free_port
+from tests.chaos import deploying
 from tests.chaos.deploying import (
     ROOT,
     Calling,
@@ -20,6 +22,7 @@ from tests.chaos.deploying import (
     before_the_last_change_of_scripts,
     drain,
     git,
+    no_history,
 )
 from tests.chaos.judge import judge, read_jobs, read_ledger
 from tests.chaos.test_kill_campaign import REGISTRY, lift_limits
@@ -31,7 +34,6 @@ from vessel.simulator.answers import expected_text
 from vessel.usage.log import entries
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -51,15 +53,33 @@ LEAST_PART = 0.5
 
 @pytest.fixture(scope="module")
 def last_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Check the last version out, beside this one; without a history that reaches so far it is this one."""
-    commit = before_the_last_change_of_scripts()
-    if commit is None:
-        yield ROOT
-        return
+    """Check the last version out, beside this one; a test that has none is skipped, since it would show nothing."""
+    if why := no_history():
+        pytest.skip(why)
     folder = tmp_path_factory.mktemp("last") / "version"
-    git("worktree", "add", "--detach", str(folder), commit)
+    git("worktree", "add", "--detach", str(folder), before_the_last_change_of_scripts())
     yield folder
     git("worktree", "remove", "--force", str(folder))
+
+
+def test_without_a_last_version_it_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkout and a shallow clone are skipped with their reason; any other trouble is a failure."""
+    for folder, why in (
+        (tmp_path / "none", "no checkout"),
+        (tmp_path / "shallow", "shallow"),
+        (tmp_path / "whole", ""),
+    ):
+        folder.mkdir()
+        monkeypatch.setattr(deploying, "ROOT", folder)
+        if why != "no checkout":
+            git("init", "--quiet")
+            git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--allow-empty", "-m", "first")
+        if why == "shallow":
+            (folder / ".git" / "shallow").write_text(git("rev-parse", "HEAD") + "\n")
+        assert why in no_history()
+        assert bool(why) == bool(no_history())
+    with pytest.raises(subprocess.CalledProcessError):
+        before_the_last_change_of_scripts()
 
 
 def test_workers_are_replaced_one_after_another(tmp_path: Path, last_version: Path) -> None:
@@ -75,8 +95,7 @@ def test_workers_are_replaced_one_after_another(tmp_path: Path, last_version: Pa
                 for worker in old:
                     _served(stack, 40)
                     stack.start_worker(slots=10)
-                    if last_version != ROOT:
-                        _mixed(client, stack)
+                    _mixed(client, stack)
                     _served(stack, 40)
                     drain(worker)
                 _served(stack, 40)
@@ -115,6 +134,7 @@ def test_a_deploy_under_load_keeps_half_of_the_throughput(tmp_path: Path, last_v
                 stack.root, at = ROOT, time.time()
                 for worker in workers:
                     stack.start_worker(slots=SLOTS)
+                    _mixed(client, stack)
                     drain(worker)
                 stack.start_service("scheduler")
                 drain(scheduler)

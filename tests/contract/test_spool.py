@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.contract.world import World, success
-from vessel.errors import RedisUnreachable
+from vessel.errors import RedisUnreachable, SpoolUnwritable
 from vessel.execute.persist import Spool, persist
 from vessel.keyspace.connect import FLUSHES_AT_ONCE, PIPELINE_SIZE, AsyncRunner
 from vessel.keyspace.script import command, word
@@ -52,20 +55,66 @@ async def test_only_its_owner_may_read_the_spool(world: World, spool: Spool) -> 
 
 
 async def test_the_script_of_the_version_that_kept_it_is_replayed(
-    world: World, runner: AsyncRunner, spool: Spool
+    world: World, runner: AsyncRunner, tmp_path: Path
 ) -> None:
-    """After an update the arguments may stand in another order, so the script travels with them."""
-    held = world.started()
-    spool.keep(world.store.finish(held, *success()), "a")
-    (path,) = spool.waiting()
-    kept = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(kept | {"text": "return redis.call('SET', 'old:version', ARGV[1])"}), "utf-8")
+    """After an update the arguments may stand in another order, so the script travels with them, signed."""
+    spool, held = Spool(tmp_path, "redis://worker:secret@127.0.0.1/0"), world.started()
+    spool.keep(_of_another_version(world.store.finish(held, *success())), "a")
 
     await spool.replay(runner)
 
     assert world.client.getdel("old:version") == held.job.id.encode()
     assert world.job(held.job.id).state is JobState.RUNNING
     world.finish(held, success())
+
+
+async def test_a_script_that_nobody_vouches_for_is_not_run(world: World, runner: AsyncRunner, tmp_path: Path) -> None:
+    """Who may write here, but does not have the password, lends nobody's rights to a script of his own."""
+    spool, held = Spool(tmp_path, "redis://worker:secret@127.0.0.1/0"), world.started()
+    foreign = _of_another_version(world.store.finish(held, *success()))
+    Spool(tmp_path, "redis://flower:other@127.0.0.1/0").keep(foreign, "guessed")
+    Spool(tmp_path).keep(foreign, "unsigned")
+    spool.keep(foreign, "changed")
+    kept = json.loads((tmp_path / "changed.json").read_text("utf-8"))
+    (tmp_path / "changed.json").write_text(json.dumps(kept | {"text": kept["text"] + " "}), "utf-8")
+    (tmp_path / "old.json").write_text(json.dumps({k: v for k, v in kept.items() if k != "signed"}), "utf-8")
+    # Of this version's scripts any may be: a password that was replaced meanwhile loses no answer.
+    Spool(tmp_path, "redis://worker:before@127.0.0.1/0").keep(world.store.finish(held, *success()), "ours")
+
+    assert await spool.replay(runner) == 1
+    assert _names(tmp_path) == ["changed.broken", "guessed.broken", "old.broken", "unsigned.broken"]
+    assert world.client.get("old:version") is None
+    assert world.job(held.job.id).state is JobState.SUCCEEDED
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _of_another_version(call: Call[Any]) -> Call[Any]:
+    assert call.script is not None
+    return replace(call, script=replace(call.script, text="return redis.call('SET', 'old:version', ARGV[1])"))
+
+
+def _full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is tried is what `keep` does, and leaves nothing; the text names the folder, the reason and what to do."""
+    Spool(tmp_path / "spool").probe()
+    assert _names(tmp_path / "spool") == []
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", _full)
+        with pytest.raises(SpoolUnwritable, match="ENOSPC"):
+            Spool(tmp_path / "spool").probe()
+    assert _names(tmp_path / "spool") == []
+    (tmp_path / "file").touch()
+    with pytest.raises(SpoolUnwritable, match=r"EEXIST.*set VESSEL_DATA_DIR") as refused:
+        Spool(tmp_path / "file").probe()
+    assert refused.value.exit_code == 3
 
 
 async def test_a_broken_file_is_set_aside(world: World, runner: AsyncRunner, spool: Spool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 KEY = "gsk_canary4key5secret6canary4key5secret6"
 LOGIN = ("ann", "canary-flower-pässword")
+WATCHDOG_US = 3_000_000
 TRACES = find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
 """Whether the extra `otel` is installed."""
 
@@ -74,6 +77,29 @@ def attributes(span: Any) -> dict[str, Any]:
     return {key: getattr(value, value.WhichOneof("value")) for key, value in values.items()}
 
 
+class Told:
+    """What a process tells systemd."""
+
+    def __init__(self, address: str) -> None:
+        """Listen at an abstract address, which begins with @."""
+        self.address, self.heard = address, list[str]()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(f"\0{address[1:]}")
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+
+    def _listen(self) -> None:
+        while message := self._socket.recv(4096):
+            self.heard += message.decode().split("\n")
+
+    def close(self) -> None:
+        """Listen no more."""
+        with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as last:
+            last.sendto(b"", f"\0{self.address[1:]}")
+        self._listening.join()
+        self._socket.close()
+
+
 class Observed(Served):
     """A served vessel, its Flower and a collector of traces."""
 
@@ -96,6 +122,7 @@ class Observed(Served):
             OTEL_BSP_SCHEDULE_DELAY="100",
             **tracing,
         )
+        self.told = Told(f"@{folder}")
         self.flower_process: subprocess.Popen[bytes] | None = None
         self.key = ""
         self.asked: Any = None
@@ -105,7 +132,9 @@ class Observed(Served):
 
     def start_flower(self, *arguments: str) -> None:
         """Start Flower and wait until it answers and knows a worker."""
+        self.more_env |= {"NOTIFY_SOCKET": self.told.address, "WATCHDOG_USEC": str(WATCHDOG_US)}
         self.flower_process = self.spawn([*VESSEL, "flower", *arguments], "flower")
+        self.more_env = {k: v for k, v in self.more_env.items() if k not in {"NOTIFY_SOCKET", "WATCHDOG_USEC"}}
         self.until(self._flower_answers, "Flower", self.flower_process)
         with self.flower() as client:
             wait_until(lambda: client.get("/api/workers", params={"refresh": "1"}).json(), 30)
@@ -132,6 +161,7 @@ class Observed(Served):
             self.flower_process.wait(20)
         super().stop()
         self.receiver.close()
+        self.told.close()
 
     def logs(self) -> Iterator[tuple[str, str]]:
         """Read what every process of ours has written; the simulator's is the upstream's own."""

@@ -15,12 +15,17 @@ import pytest
 
 from bench.stack import KEY, free_port
 from tests.api.serving import Served
+from vessel.cli.backup_restore import RESTORER
 from vessel.cli.check_steps import TEST_CAP_USD
 from vessel.cli.main import run
 from vessel.control import clear_maintenance, set_maintenance
+from vessel.keyspace.names import Keys
+from vessel.registry import load_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import redis
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "ops" / "verify_boot.sh"
@@ -269,6 +274,44 @@ def test_the_script_is_plain_sh() -> None:
     shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:/usr/bin")
     if shellcheck:
         subprocess.run([shellcheck, str(SCRIPT)], check=True)
+
+
+@pytest.fixture
+def unswept(vessel: Served) -> Iterator[tuple[dict[str, str], redis.Redis, Keys]]:
+    """Give a namespace in which a worker for every tier is alive and nobody sweeps, and what names it."""
+    keys = Keys("unswept")
+    with vessel.inside() as (_, runner):
+        for tier in load_registry().tiers:
+            runner.client.zadd(keys.live(tier), {"w1@h:1": 1 << 52})
+        runner.client.hset(keys.slots, "w1@h:1", 10)
+        yield {"VESSEL_NAMESPACE": keys.namespace}, runner.client, keys
+        runner.client.delete(keys.slots, keys.role("sweeper"), *map(keys.live, load_registry().tiers))
+
+
+def test_sweeps_that_nobody_runs_are_a_cause_of_their_own(
+    vessel: Served, unswept: tuple[dict[str, str], redis.Redis, Keys]
+) -> None:
+    """Workers live, so nothing before it fails: the script exits 16 and says what to start; the role heals it."""
+    env, client, keys = unswept
+    alone = ("--no-inference", "--deadline", "0", "--expect", "none")
+    missing = _script(vessel, *alone, **env)
+    assert missing.returncode == 16, missing.stdout
+    assert "✗ Sweeps        nobody runs them: batches are not fed, lost jobs stay" in missing.stdout
+    assert "→ start the scheduler: `vessel scheduler`" in missing.stdout
+    assert "❌ GROQ HOT VESSEL NOT READY: sweeper_missing\n" in missing.stdout
+    client.set(keys.role("sweeper"), "scheduler@h:1")
+    assert _script(vessel, *alone, **env).returncode == 0
+
+
+def test_a_restore_is_no_sweeper(check: Checking, unswept: tuple[dict[str, str], redis.Redis, Keys]) -> None:
+    """It holds the role so that nobody sweeps what is half there."""
+    env, client, keys = unswept
+    client.set(keys.role("sweeper"), RESTORER)
+    check.patch.setattr("vessel.cli.check_steps.PATIENCE_S", 0.0)
+    found = check("--no-inference", "--expect", "none", **env)
+    assert (found.code, found.failed) == (1, ["sweeper_missing"])
+    assert "a restore" in found.step("sweeper")["message"]
+    assert "`vessel restore FILE`" in found.step("sweeper")["cure"]
 
 
 @pytest.mark.system

@@ -92,6 +92,15 @@ def test_the_scheduler_ends_on_signals(env: dict[str, str], number: signal.Signa
     assert json.loads(lines[-1]) == {"event": "stopped", "signal": number.name}
 
 
+@pytest.mark.parametrize("command", ["worker", "scheduler"])
+def test_nothing_that_keeps_answers_starts_where_it_cannot(env: dict[str, str], command: str) -> None:
+    """It says which folder, why, and what to do, and exits 3: somebody may mend it, and a unit tries again."""
+    refused = vessel(command, env=env | {"VESSEL_DATA_DIR": "/dev/null/data"})
+    assert refused.code == 3
+    assert "/dev/null/data/spool cannot be written (ENOTDIR, Not a directory), so nothing was started" in refused.err
+    assert "Traceback" not in refused.err
+
+
 def test_the_simulator_tells_its_address(env: dict[str, str], tmp_path: Path) -> None:
     """With --json one line names the address; SIGTERM ends it with 0; a taken port is told, exit 3."""
     simulator = _start(env, "simulate", "--port", "0", "--json")
@@ -104,6 +113,18 @@ def test_the_simulator_tells_its_address(env: dict[str, str], tmp_path: Path) ->
     scenario = tmp_path / "s.toml"
     scenario.write_text("wrld = 'today'\n")
     assert vessel("simulate", "--scenario", str(scenario), env=env).code == 2
+
+
+def test_a_simulator_that_nobody_would_call_does_not_start(env: dict[str, str]) -> None:
+    """Told the name that others have for it, it starts where GROQ_BASE_URL is that; else it exits 2 and says why."""
+    refused = vessel("simulate", "--port", "0", "--url", "http://simulator:8090", env=env)
+    assert refused.code == 2
+    assert f"GROQ_BASE_URL is {env['GROQ_BASE_URL']}, so jobs would be sent there" in refused.err
+    assert "Set GROQ_BASE_URL=http://simulator:8090" in refused.err
+    named = env | {"GROQ_BASE_URL": "http://simulator:8090/"}
+    simulator = _start(named, "simulate", "--port", "0", "--url", "http://simulator:8090", "--json")
+    assert _first_event(simulator)["event"] == "listening"
+    assert _end(simulator, signal.SIGTERM)[0] == 0
 
 
 @pytest.mark.system

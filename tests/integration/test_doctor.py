@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.main import get_command
 
 from tests.simulated import KEY, Process
 from vessel.cli import doctor_findings, doctor_redis
+from vessel.cli.check_cures import Cures, UnitCures
 from vessel.cli.doctor_redis import of_server
-from vessel.cli.main import run
+from vessel.cli.installed import Installation, Unit
+from vessel.cli.main import app, run
 from vessel.client import GroqClient
 from vessel.keyspace.names import Keys
 from vessel.keyspace.release import release
@@ -20,13 +26,17 @@ from vessel.keyspace.server import Server
 from vessel.registry import load_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
 
     import redis
 
+    from vessel.cli.doctor_findings import Finding
+
 pytestmark = pytest.mark.redis("redis", "valkey")
 KEYS = Keys("doc")
+OPS = Path(__file__).parents[2] / "ops"
+KNOWN = frozenset({"chmod", "chown", "df", "du", "ls", "pip", "ps", "redis-cli", "replace_worker.sh", "sudo",
+                   "timedatectl"})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +52,18 @@ class Patient:
     def __init__(self, client: redis.Redis, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Take what a test may spoil."""
         self.client, self.folder, self.capsys = client, folder, capsys
+        self.installed = False
 
     def look(self, exit_code: int | None = None) -> dict[str, dict[str, Any]]:
         """Run the doctor and give its findings by code."""
         code = run(["doctor", "--json"])
         document = json.loads(self.capsys.readouterr().out)
         found = {one["code"]: one for one in document["findings"]}
-        assert all(one["what"] and one["why"] and one["cure"] for one in found.values())
+        for one in found.values():
+            assert one["what"]
+            assert one["why"]
+            assert one["cure"]
+            check_cure(one["cure"], installed=self.installed)
         assert document["errors"] == sum(one["severity"] == "error" for one in document["findings"])
         assert code == (exit_code if exit_code is not None else 1 if document["errors"] else 0)
         return found
@@ -215,6 +230,55 @@ def test_each_trouble_is_found(patient: Patient, spoil: Callable[[Patient], None
     assert {name: one["severity"] for name, one in patient.look().items()} == {code: severity}
 
 
+@pytest.mark.parametrize(("spoil", "code", "severity"), TROUBLES, ids=[trouble[0].__name__ for trouble in TROUBLES])
+@pytest.mark.redis("redis")
+def test_on_an_installed_machine_the_cures_are_about_its_units(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Patient], None], code: str, severity: str
+) -> None:
+    """Each can be followed there: units that exist, files of the installation, commands that the operator may use."""
+    monkeypatch.setattr("vessel.cli.doctor.installed_at", lambda _folder: _installation())
+    patient.installed = True
+    spoil(patient)
+    assert {name: one["severity"] for name, one in patient.look().items()} == {code: severity}
+
+
+@pytest.mark.redis("redis")
+def test_a_data_directory_is_judged_by_who_has_to_write_there(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root may write everywhere, and is who asks on an installed machine; the services' user is another one."""
+    monkeypatch.setattr("vessel.cli.doctor.installed_at", lambda _folder: _installation("nobody"))
+    patient.installed = True
+    folder = patient.folder
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.geteuid() and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
+    folder.chmod(0o755)
+    told = patient.look(1)["data_dir_read_only"]
+    assert f"{folder} cannot be written by nobody" in told["what"]
+    assert told["cure"] == f"`chown -R nobody: {folder}`"
+    folder.chmod(0o777)
+    assert patient.look(0) == {}
+    (folder / "spool").mkdir(mode=0o700)
+    assert f"{folder / 'spool'} cannot be written by nobody" in patient.look(1)["data_dir_read_only"]["what"]
+    (folder / "spool").chmod(0o777)
+    assert patient.look(0) == {}
+    folder.chmod(0o755)
+    monkeypatch.setattr("vessel.cli.doctor.installed_at", lambda _folder: _installation("root"))
+    assert patient.look(0) == {}
+
+
+@pytest.mark.redis("redis")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_data_directory_that_one_cannot_write_is_told(patient: Patient) -> None:
+    """Without an installation it is about who asks."""
+    patient.folder.chmod(0o555)
+    try:
+        assert "$(id -un)" in patient.look(1)["data_dir_read_only"]["cure"]
+    finally:
+        patient.folder.chmod(0o755)
+
+
 @pytest.mark.redis("redis")
 def test_keys_are_looked_at(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file open to others, one of two keys refused, all refused, the file gone: no key is shown."""
@@ -225,7 +289,7 @@ def test_keys_are_looked_at(patient: Patient, monkeypatch: pytest.MonkeyPatch) -
     file.chmod(0o644)
     some = patient.look(0)
     assert set(some) == {"key_file_open", "key_of_several_refused"}
-    assert f"chmod 600 {file}" == some["key_file_open"]["cure"]
+    assert f"`chmod 600 {file}`" == some["key_file_open"]["cure"]
     file.write_text("wrong\n")
     file.chmod(0o600)
     refused = patient.look(1)
@@ -266,8 +330,8 @@ def test_what_a_server_may_say_of_itself() -> None:
     ill = {"redis_version": "6.0.16", "role": "slave", "aof_last_write_status": "err", "evicted_keys": "3",
            "maxclients": "10", "connected_clients": "9", "loading": "1",
            "number_of_cached_scripts": "5000"}  # fmt: skip
-    assert list(of_server(Server(well), "everysec", "0", local=False)) == []
-    found = {one.code: str(one.severity) for one in of_server(Server(well | ill), "no", "0", local=False)}
+    assert _told(well) == {}
+    found = _told(well | ill, "no")
     assert found == {
         "redis_too_old": "error", "redis_loading": "warning", "redis_write_failed": "error",
         "redis_fsync_off": "warning",
@@ -275,6 +339,58 @@ def test_what_a_server_may_say_of_itself() -> None:
         "scripts_unknown": "warning",
     }  # fmt: skip
     newer = {"redis_version": "6.2.9", "connected_slaves": "1", "used_memory": "990"}
-    assert {one.code for one in of_server(Server(well | newer), "always", "0", local=False)} == {
-        "redis_not_tested", "redis_replicas_unbound", "redis_memory_low",
-    }  # fmt: skip
+    assert set(_told(well | newer, "always")) == {"redis_not_tested", "redis_replicas_unbound", "redis_memory_low"}
+
+
+def _told(said: dict[str, str], fsync: str = "everysec") -> dict[str, str]:
+    """Give the findings about a server, whose cures can be followed both with and without units."""
+    found: list[Finding] = []
+    for cures in (Cures(), UnitCures(_installation())):
+        found = list(of_server(Server(said), fsync, "0", local=False, cures=cures))
+        for one in found:
+            check_cure(one.cure, installed=isinstance(cures, UnitCures))
+    return {one.code: str(one.severity) for one in found}
+
+
+def _installation(user: str = "vessel", tiers: Sequence[str] = ()) -> Installation:
+    names = ("vessel-redis", "vessel-api", "vessel-mcp", "vessel-flower", "vessel-scheduler", "vessel-worker@all")
+    units = tuple(Unit(name, "loaded", "active", "running", "success", 0, 0, user) for name in names)
+    return Installation(units, groups={"vessel-worker@all": frozenset(tiers or load_registry().tiers)})
+
+
+def check_cure(cure: str, *, installed: bool) -> None:
+    """See that each command and unit that a cure names is there, and may be used by who is told to."""
+    program = "vessel-service" if installed else "vessel"
+    lines = re.findall(r"`([^`]+)`", cure)
+    assert "celery" not in cure
+    group: Any = get_command(app)
+    for line in lines:
+        first, *words = shlex.split(line.partition("|")[0])
+        if first == program:
+            assert words[0] in group.commands, cure
+        elif first == "systemctl" and not installed:
+            assert words == ["start", "redis-server"], f"only the distribution's: {cure}"
+        elif first == "systemctl":
+            assert words[0] in {"start", "restart"}, cure
+            for unit in words[1:]:
+                name = re.sub(r"@\w+", "@", unit)
+                assert any((OPS / "systemd" / f"{name}{end}").exists() for end in ("", ".service")), cure
+        elif first == "redis-cli" and installed:
+            assert words[:5] == ["-s", "/run/vessel-redis/redis.sock", "--user", "operator", "--askpass"], cure
+            assert words[5].lower() in _operators(), cure
+        elif first == "journalctl":
+            assert installed, cure
+        else:
+            assert Path(first).name in KNOWN or re.match(r"[a-z-]+ \S+$", line), cure
+            assert not first.startswith("/opt/vessel/ops") or (OPS / Path(first).name).exists(), cure
+    if installed:
+        assert not re.search(r"\bvessel (?!--)[a-z]+\b", " ".join(lines)), cure
+        assert "CONFIG SET" not in cure, f"the operator may not: {cure}"
+        for place in re.findall(r"let (\S+) say", cure):
+            assert place == "/etc/vessel/redis/redis.conf"
+
+
+def _operators() -> set[str]:
+    lines = (OPS / "users.acl").read_text("utf-8").splitlines()
+    line = next(line for line in lines if line.startswith("user operator "))
+    return {word.removeprefix("+") for word in line.split() if word.startswith("+")}

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.waiting import wait_until_async
-from vessel.errors import RedisUnreachable
+from vessel.errors import RedisUnreachable, SpoolUnwritable
 from vessel.execute import Executor, job, process
 from vessel.execute.persist import persist
 from vessel.keyspace.script import command
@@ -264,3 +269,40 @@ async def test_a_retry_that_redis_does_not_take_is_delivered_later(
     await wait_until_async(parked)
     (attempt,) = (await read(executor, job_id)).attempts
     assert (attempt.outcome, attempt.counted) == ("rate_limited", False)
+
+
+async def test_an_answer_that_neither_redis_nor_the_disk_takes_is_offered_until_one_does(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been paid for: that it is not safe is told, with a reason and no path, and it ends in its job."""
+    told: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(job, "log", SimpleNamespace(error=lambda event, **facts: told.append((event, facts))))
+    threads: list[int] = []
+
+    def full(*_: object) -> None:
+        threads.append(threading.get_ident())
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/spool")
+
+    async def away_twice(runner: AsyncRunner, call: Any) -> Any:
+        if call.script is not None and call.script.name == "finish" and len(threads) < 2:
+            raise RedisUnreachable
+        return await persist(runner, call)
+
+    monkeypatch.setattr(executor.spool, "keep", full)
+    monkeypatch.setattr(job, "persist", away_twice)
+    job_id = await submit(executor, "hello")
+    (answer,) = await serve(executor, job_id)
+    assert answer["state"] == "succeeded"
+    assert (await read(executor, job_id)).response == ANSWER
+    assert [event for event, _ in told] == ["job.not_spooled"] * 2
+    assert told[0][1]["reason"] == "ENOSPC, No space left on device"
+    assert "/somewhere" not in str(told)
+    assert threading.get_ident() not in threads, "a disk that hangs would stop every call's loop"
+
+
+async def test_a_worker_that_could_keep_nothing_does_not_open(settings: Settings, upstream: Upstream) -> None:
+    """Before it takes a job; also where Celery was started without `vessel worker`, which looks as well."""
+    broken = settings.model_copy(update={"data_dir": Path("/dev/null/data")})
+    with pytest.raises(SpoolUnwritable):
+        await Executor.open(broken, redis_url="redis://127.0.0.1:1", tiers=["power"], worker="w", slots=1)
+    assert (upstream.listed, upstream.closed) == (0, True)

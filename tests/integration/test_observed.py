@@ -105,6 +105,14 @@ def secrets_of(stack: Observed) -> list[str]:
     return [PROMPT, SYSTEM, words[:20], KEY, stack.key, stack.key.rpartition("_")[2], LOGIN[1]]
 
 
+def test_flower_tells_systemd_that_it_is_ready_and_that_its_loop_turns(observed: Observed) -> None:
+    """Ready once it listens, where it does in its status line, and a sign of life again and again."""
+    told = observed.told.heard
+    assert told[:2] == ["READY=1", f"STATUS=listens on 127.0.0.1:{observed.flower_port}"]
+    before = told.count("WATCHDOG=1")
+    wait_until(lambda: told.count("WATCHDOG=1") > before + 1)
+
+
 def test_canaries_are_nowhere(observed: Observed, redis_of: redis.Redis) -> None:
     """Prompt, answer and keys are in no page and no API of Flower, in no metric, log, trace, event or kept file."""
     places = dict(observed.logs())

@@ -80,11 +80,17 @@ class Composed:
 
     def environment(self, name: str, **more: str) -> dict[str, str]:
         """Give a service's environment, its paths and ports those of this machine."""
-        given = self.services[name]["environment"]
+        given = self.services[name]["environment"] | self._of_file(name)
         found = {key: self._here(filled(str(value), self.given)) for key, value in given.items()}
         found |= {f"VESSEL_{key}_PORT": str(self.ports[key.lower()]) for key in ("API", "FLOWER", "MCP", "METRICS")}
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "OPENAI_"))}
         return kept | found | {"VESSEL_DATA_DIR": str(self.folder / "data"), "PYTHONPATH": str(ROOT)} | more
+
+    def _of_file(self, name: str) -> dict[str, str]:
+        """Read the names of a service's `env_file`, whose values are those of the variables given."""
+        files = [ROOT / file for file in self.services[name].get("env_file", ())]
+        lines = [line for file in files for line in file.read_text("utf-8").splitlines() if line and line[0] != "#"]
+        return {line.partition("=")[0]: self.given[line.partition("=")[0]] for line in lines}
 
     def is_well(self, name: str) -> bool:
         """Run a service's own health check once."""
@@ -143,8 +149,8 @@ class Composed:
 
     def _local(self, command: Sequence[str]) -> list[str]:
         assert command[0] == "vessel"
-        port = str(self.ports["simulator"])
-        return [sys.executable, "-m", "vessel.cli.main", *(port if a == "8090" else a for a in command[1:])]
+        here = {"8090": str(self.ports["simulator"]), "http://simulator:8090": self.given["GROQ_BASE_URL"]}
+        return [sys.executable, "-m", "vessel.cli.main", *(here.get(a, a) for a in command[1:])]
 
     def spawn(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
         """Start a process, its output in a log; it ends with the others."""

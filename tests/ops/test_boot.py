@@ -66,7 +66,7 @@ def test_a_kill_under_load_loses_nothing(machine: Booted, unit: str) -> None:
     assert [one["state"] for one in machine.ended(jobs)] == ["succeeded"] * 100
 
 
-@pytest.mark.parametrize("unit", ["vessel-worker@fast", "vessel-scheduler", "vessel-api"])
+@pytest.mark.parametrize("unit", ["vessel-worker@fast", "vessel-scheduler", "vessel-api", "vessel-flower"])
 def test_a_process_that_is_stuck_is_started_anew(machine: Booted, unit: str) -> None:
     """It lives but its loop does not turn; the watchdog sees that nothing beats."""
     drop_in = f"/run/systemd/system/{unit}.service.d"

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,38 @@ def test_every_service_of_ours_came_up_and_is_well(stack: Composed) -> None:
     ours = {name for name, service in stack.services.items() if is_ours(service)}
     assert ours == set(stack.running) - {"redis", "prometheus"}
     assert {"api", "simulator", "scheduler", "flower", "mcp", "worker-fast", "worker-power", "worker-compound"} == ours
+
+
+@pytest.mark.system
+def test_the_health_check_of_every_service_can_go_red(stack: Composed) -> None:
+    """A process that is stuck still has its port and its connections: it alone is ill, and well when it goes on."""
+    ours = [name for name in stack.running if name not in {"redis", "prometheus"}]
+    for name in ours:
+        stack.running[name].send_signal(signal.SIGSTOP)
+    try:
+        for name in ours:
+            wait_until(partial(_is_ill, stack, name), 60)
+    finally:
+        for name in ours:
+            stack.running[name].send_signal(signal.SIGCONT)
+    for name in ours:
+        wait_until(partial(stack.is_well, name), 60)
+
+
+def _is_ill(stack: Composed, name: str) -> bool:
+    return not stack.is_well(name)
+
+
+@pytest.mark.system
+def test_one_that_is_stuck_makes_no_other_ill(stack: Composed) -> None:
+    """The scheduler's check is about the scheduler: workers sweep as well, and Redis answers."""
+    stack.running["scheduler"].send_signal(signal.SIGSTOP)
+    try:
+        wait_until(partial(_is_ill, stack, "scheduler"), 60)
+        assert all(stack.is_well(name) for name in ("worker-fast", "mcp", "api"))
+    finally:
+        stack.running["scheduler"].send_signal(signal.SIGCONT)
+    wait_until(partial(stack.is_well, "scheduler"), 60)
 
 
 @pytest.mark.system

@@ -15,7 +15,9 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types
 
 from tests.ops.composed import ROOT, compose, filled, is_ours
+from vessel.execute.persist import PATIENCE_S
 from vessel.registry import load_registry
+from vessel.settings import Settings
 
 PROFILES = ((), ("sim",), ("observe",), ("sim", "observe"))
 
@@ -29,12 +31,17 @@ def _tool(name: str) -> str:
     return found
 
 
-def _config(*options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "COMPOSE_"))}
-    done = subprocess.run(
-        [_tool("docker-compose"), "-f", ROOT / "compose.yaml", *options, "config", "--format", "json"],
-        capture_output=True, text=True, check=False, env=kept | (env or {}),
+def _compose(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("VESSEL_", "GROQ_", "COMPOSE_", "DOCKER_"))}
+    return subprocess.run(
+        [_tool("docker-compose"), "-f", ROOT / "compose.yaml", *arguments],
+        capture_output=True, text=True, check=False,
+        env=kept | {"DOCKER_HOST": "unix:///nonexistent/docker.sock"} | (env or {}),
     )  # fmt: skip
+
+
+def _config(*options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
+    done = _compose(*options, "config", "--format", "json", env=env)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -43,7 +50,8 @@ def _config(*options: str, env: dict[str, str] | None = None) -> dict[str, Any]:
 @pytest.mark.parametrize("profiles", PROFILES, ids=lambda given: "+".join(given) or "none")
 def test_compose_takes_every_profile(profiles: tuple[str, ...]) -> None:
     """The real Compose reads it; a profile adds its services and nothing else changes."""
-    found = _config(*(part for name in profiles for part in ("--profile", name)))["services"]
+    env = {"GROQ_BASE_URL": "http://simulator:8090"} if "sim" in profiles else {}
+    found = _config(*(part for name in profiles for part in ("--profile", name)), env=env)["services"]
     usual = {"redis", "api", "worker-fast", "worker-power", "worker-compound", "scheduler", "flower", "mcp"}
     added = {"sim": {"simulator"}, "observe": {"prometheus", "grafana"}}
     assert set(found) == usual.union(*(added[name] for name in profiles))
@@ -57,6 +65,33 @@ def test_the_simulator_stands_in_for_groq() -> None:
         assert simulated["services"][name]["environment"]["GROQ_BASE_URL"] == "http://simulator:8090"
         assert _config()["services"][name]["environment"]["GROQ_BASE_URL"] == "https://api.groq.com"
     assert simulated["secrets"]["groq_api_key"]["file"].endswith("/ops/compose/sim_api_key")
+
+
+@pytest.mark.parametrize("env", [{}, {"COMPOSE_PROFILES": "sim"}], ids=["option", "variable"])
+def test_the_profile_alone_starts_nothing_and_says_what_to_use(env: dict[str, str]) -> None:
+    """It would run a simulator that nobody calls, and send jobs to Groq with the real key: no engine is asked."""
+    for command in (("up", "-d"), ("create",), ("run", "worker-power")):
+        refused = _compose(*(() if env else ("--profile", "sim")), *command, env=env)
+        assert refused.returncode != 0
+        assert "with the profile sim alone jobs would go to Groq; nothing was started" in refused.stderr
+        assert "docker compose --env-file ops/compose/sim.env up -d" in refused.stderr
+    for options in (("--env-file", str(ROOT / "ops/compose/sim.env")), ()):
+        assert "docker.sock" in _compose(*options, "up", "-d").stderr, "only an engine is missing"
+    assert "docker.sock" in _compose(*(() if env else ("--profile", "sim")), "down", env=env).stderr
+
+
+def test_what_calls_groq_waits_for_the_simulator() -> None:
+    """Where there is one; it gets the address that it has to find in GROQ_BASE_URL, else it does not start."""
+    url = "http://simulator:8090"
+    services = _config("--profile", "sim", env={"GROQ_BASE_URL": url})["services"]
+    calling = {name for name, one in services.items() if one.get("environment", {}).get("GROQ_BASE_URL") == url}
+    assert calling == {"worker-fast", "worker-power", "worker-compound", "scheduler", "simulator"}
+    for name in calling - {"simulator"}:
+        assert services[name]["depends_on"]["simulator"] == {"condition": "service_healthy", "required": False}
+    command = services["simulator"]["command"]
+    assert command[command.index("--url") + 1] == url
+    elsewhere = _config("--profile", "sim", env={"GROQ_BASE_URL": "https://api.groq.com"})["services"]["simulator"]
+    assert elsewhere["environment"]["GROQ_BASE_URL"] == "https://api.groq.com"
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -138,7 +173,7 @@ def test_the_workers_serve_every_tier_once() -> None:
 
 
 def test_a_worker_may_end_its_longest_call() -> None:
-    """Compose kills after the grace period; the longest call takes two minutes."""
+    """Compose kills after the grace period: the longest call, a Redis that is away, and the spool fit in."""
     for name, service in compose()["services"].items():
         if name.startswith("worker-"):
-            assert service["stop_grace_period"] == "3m"
+            assert int(service["stop_grace_period"].removesuffix("s")) >= Settings().call_timeout + PATIENCE_S + 10

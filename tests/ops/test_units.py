@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vessel.execute.persist import PATIENCE_S
 from vessel.settings import Settings
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -94,14 +95,23 @@ def test_keys_and_passwords_come_as_credentials() -> None:
         assert _value(name, "SetCredential") == "groq_api_key:#", "without a file the unit would fail without a word"
         assert _value(name, "Environment").endswith("%d/groq_api_key")
     assert "groq_api_key" not in _unit("vessel-api") + _unit("vessel-flower") + _unit("vessel-mcp")
+    for name in ("vessel-api", "vessel-mcp"):
+        assert "LoadCredential=api_key:/etc/vessel/credentials/api_key\n" in _unit(name)
+        assert "Environment=VESSEL_API_KEY_FILE=%d/api_key\n" in _unit(name)
+
+
+def test_the_spool_is_closed_to_the_faces() -> None:
+    """They run as the same user as the workers, which book what lies there; it is made before it is closed."""
+    for name in ("vessel-api", "vessel-mcp", "vessel-flower"):
+        assert _value(name, "InaccessiblePaths") == "/var/lib/vessel/spool"
+        assert _value(name, "StateDirectory").split() == ["vessel", "vessel/spool"], "what is not there is not closed"
 
 
 def test_stopping_drains_and_fits_the_longest_call() -> None:
     """SIGTERM reaches only the process that drains; the rest waits for the deadline of a call and what it writes."""
     for name in LONG:
         assert _value(name, "KillMode") == "mixed"
-    longest = Settings().call_timeout
-    assert int(_value("vessel-worker@", "TimeoutStopSec")) >= longest + 30
+    assert int(_value("vessel-worker@", "TimeoutStopSec")) >= Settings().call_timeout + PATIENCE_S + 10
 
 
 def test_restarts_are_paced_and_end_with_settings_that_cannot_be_used() -> None:
@@ -118,6 +128,6 @@ def test_restarts_are_paced_and_end_with_settings_that_cannot_be_used() -> None:
 def test_all_that_can_tell_do_tell_and_are_watched() -> None:
     """Ready is what the process says, and a loop that is stuck is started anew."""
     for name in LONG:
-        assert _value(name, "Type") == ("exec" if name == "vessel-flower" else "notify")
-    for name in ("vessel-api", "vessel-mcp", "vessel-scheduler", "vessel-worker@"):
+        assert _value(name, "Type") == "notify"
+    for name in LONG[:-1]:
         assert int(_value(name, "WatchdogSec")) >= 30

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vessel.cli.backup_file import Record
 
 BYTES_AT_ONCE, CALLS_AT_ONCE = 4 << 20, 500
+RESTORER = "restore"
 SWEEPS_HELD_MS = 60_000
 """Nobody sweeps what is half there: the restore holds the sweepers' lease, and renews it as it goes."""
 
@@ -55,7 +56,7 @@ class Restore:
 
         What an unfinished restore left is its own, and replaced.
         """
-        if any(self.runner.run(self.door.alive()).values()) or self._sweeper() not in {"", "restore"}:
+        if any(self.runner.run(self.door.alive()).values()) or self._sweeper() not in {"", RESTORER}:
             raise InUse(
                 "Workers or a scheduler are running in this namespace; nothing was changed. Stop them first, and the "
                 "API as well: systemctl stop vessel.target, or end `vessel up`."
@@ -85,7 +86,7 @@ class Restore:
         return self.runner.run(command("GET", self.keys.role("sweeper"), parse=word))
 
     def _hold_sweeps(self) -> None:
-        self.runner.run(command("SET", self.keys.role("sweeper"), "restore", "PX", SWEEPS_HELD_MS, parse=word))
+        self.runner.run(command("SET", self.keys.role("sweeper"), RESTORER, "PX", SWEEPS_HELD_MS, parse=word))
 
     def _there(self, *, passing: bool = False) -> Iterator[list[bytes]]:
         """Give the names that are there in groups, leaving those out that speak of processes only."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vessel.cli.installed import CREDENTIALS, ETC, credential_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from vessel.cli.check_services import Service
     from vessel.cli.installed import Installation, Unit
 
+OPS = Path("/opt/vessel/ops")
+SOCKET = Path("/run/vessel-redis/redis.sock")
 NEW_KEY = "make a new key at https://console.groq.com/keys and write it "
 
 
@@ -41,7 +43,35 @@ class Cures:
 
     def redis_setting(self, name: str, value: str) -> str:
         """Mend Redis' configuration."""
-        return f"redis-cli CONFIG SET {name} {value}, and the same in redis.conf"
+        return f"`redis-cli CONFIG SET {name} {value}`, and the same in redis.conf"
+
+    def redis_cli(self, command: str) -> str:
+        """Look at Redis, or have it write, by hand."""
+        return f"`redis-cli {command}`"
+
+    def redis_scripts(self) -> str:
+        """Mend a Redis that is full of another program's scripts."""
+        return "`redis-cli SCRIPT FLUSH` is safe: each process sends its own again"
+
+    def data_dir(self, folder: Path) -> str:
+        """Mend a data directory that cannot be written."""
+        return f"`sudo chown -R $(id -un) {folder}`, or set VESSEL_DATA_DIR"
+
+    def secret_file(self, file: Path) -> str:
+        """Mend a file of secrets that cannot be read."""
+        return f"`sudo chown $(id -un) {file}`"
+
+    def versions(self, what: str) -> str:
+        """Mend a package of another version."""
+        return f"`pip install '{what}'`"
+
+    def deploy(self) -> str:
+        """Mend workers of several releases."""
+        return "restart the older ones, one after another: docs/operate.md, Deploy a new version"
+
+    def stuck(self, service: Service) -> str:
+        """Mend a face that takes connections and does not answer."""
+        return f"end it and start it again: `{service.command}`, or its unit; its jobs go on meanwhile"
 
     def workers(self, tiers: Sequence[str]) -> str:
         """Mend tiers that nobody serves."""
@@ -123,6 +153,39 @@ class UnitCures(Cures):
             return mend
         save = f"as its jobs are in memory alone, `{self.program} backup FILE` first"
         return f"{save}; {mend}; restore FILE if jobs are gone"
+
+    def redis_cli(self, command: str) -> str:
+        """Look at Redis, or have it write, as the operator; it asks for the password in redis_url_operator."""
+        if self._installed.get("vessel-redis") is None:
+            return super().redis_cli(command)
+        return f"`redis-cli -s {SOCKET} --user operator --askpass {command}`"
+
+    def redis_scripts(self) -> str:
+        """Mend a Redis that is full of another program's scripts."""
+        if self._installed.get("vessel-redis") is None:
+            return super().redis_scripts()
+        return "`systemctl restart vessel-redis` is safe: it keeps none, and each process sends its own again"
+
+    def data_dir(self, folder: Path) -> str:
+        """Mend a data directory that the services cannot write."""
+        return f"`chown -R {self._installed.user}: {folder}`"
+
+    def secret_file(self, file: Path) -> str:
+        """Mend a file of secrets that cannot be read."""
+        return f"`chown root: {file}`; systemd hands it on to the services"
+
+    def versions(self, what: str) -> str:
+        """Mend a package of another version."""
+        return f"run ops/install.sh of the checkout again: it installs {what}"
+
+    def deploy(self) -> str:
+        """Mend workers of several releases."""
+        groups = sorted(name.partition("@")[2] for name in self._installed.groups)
+        return f"`{OPS / 'replace_worker.sh'} {' '.join(groups) or 'GROUP'}` replaces them one after another"
+
+    def stuck(self, service: Service) -> str:
+        """Mend a face that takes connections and does not answer."""
+        return self.face(service)
 
     def workers(self, tiers: Sequence[str]) -> str:
         """Mend tiers that nobody serves."""

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from vessel.cli import installed
+from vessel.cli.backup_restore import RESTORER
 from vessel.cli.check_cures import UnitCures
 from vessel.cli.check_faces import faces, units
 from vessel.cli.check_seen import Plan, Seen, count, failed, passed, skipped
@@ -43,6 +44,7 @@ LOOK_S = 0.1
 TEST_PROMPT = "Answer with the one word: ready"
 TEST_CAP_USD = Decimal("0.001")
 TEST_TOKENS = 64
+NOBODY = frozenset({"", RESTORER})
 AWAY = "it cannot be reached: nothing is accepted or served until it is back"
 _MEMORY = "nothing of their own: they cannot be seen while Redis has no memory to note them"
 _NOT_IN_ITS_WAY = frozenset({"mcp", "flower", "api", "sweeper", "services"})
@@ -78,9 +80,10 @@ def _taken(step: Callable[[Plan, Seen], list[Step]], plan: Plan, seen: Seen) -> 
         return [failed(name, "Redis", error.message, error.code, seen.cures.redis(), MISSING)]
 
 
-def accepted(settings: Settings, simulator: str | None) -> list[Step]:
+def accepted(settings: Settings, simulator: str | None, cures: Cures) -> list[Step]:
     """Take the steps about the key alone."""
-    plan, seen = Plan(settings, (), frozenset(), inference=False, inference_s=0.0), Seen(simulator=simulator)
+    plan = Plan(settings, (), frozenset(), inference=False, inference_s=0.0)
+    seen = Seen(simulator=simulator, cures=cures)
     return [*_key(plan, seen), *_groq(plan, seen)]
 
 
@@ -221,9 +224,12 @@ def _sweeper(plan: Plan, seen: Seen) -> list[Step]:
     if seen.redis is None:
         return [skipped(name, title, "not known, as Redis was not reached")]
     runner, role = seen.redis, command("GET", Door(plan.settings).keys.role("sweeper"), parse=word)
-    owner = patiently(lambda: runner.run(role), bool)
-    if owner:
+    owner = patiently(lambda: runner.run(role), lambda found: found not in NOBODY)
+    if owner not in NOBODY:
         return [passed(name, title, f"run by {owner}")]
+    if owner:
+        cure = f"let it end; one that was stopped half-way is run again: `{seen.cures.program} restore FILE`"
+        return [failed(name, title, "held up by a restore, which has not ended", "sweeper_missing", cure)]
     text = "nobody runs them: batches are not fed, lost jobs stay"
     return [failed(name, title, text, "sweeper_missing", _MEMORY if seen.full else seen.cures.scheduler())]
 

@@ -7,14 +7,16 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from vessel import __version__
+from vessel.cli.check_cures import Cures, UnitCures
 from vessel.cli.doctor_findings import Finding, Severity, error, installed, of_disk, of_faces, of_key, of_versions
 from vessel.cli.doctor_jobs import of_jobs
 from vessel.cli.doctor_redis import of_redis
 from vessel.cli.faults import BAD_USE, DONE, FAILED
+from vessel.cli.installed import of as installed_at
 from vessel.cli.output import emit, say
 from vessel.cli.simulated import running_simulator
 from vessel.client import GroqClient
-from vessel.errors import SettingsError, Unreachable
+from vessel.errors import RedisRefused, SettingsError, Unreachable
 from vessel.keyspace.connect import SyncRunner, connect
 from vessel.keyspace.release import release
 from vessel.keyspace.server import info
@@ -53,26 +55,24 @@ def examine(*, as_json: bool) -> int:
 
 
 def _findings(settings: Settings, facts: dict[str, str]) -> Iterator[Finding]:
-    yield from of_versions(facts)
-    yield from of_key(settings, running_simulator(settings.data_dir))
-    yield from of_disk(settings)
-    yield from of_faces(settings)
+    installation = installed_at(settings.data_dir)
+    cures = UnitCures(installation) if installation else Cures()
+    yield from of_versions(facts, cures)
+    yield from of_key(settings, running_simulator(settings.data_dir), cures)
+    yield from of_disk(settings, cures, user=installation.user if installation else "")
+    yield from of_faces(settings, cures)
     try:
         url = redis_url(settings)
         with contextlib.closing(connect(url)) as client:
             runner = SyncRunner(client)
             with contextlib.suppress(Unreachable):
                 facts["server"] = runner.run(info()).product
-            yield from of_redis(runner, url)
+            yield from of_redis(runner, url, cures)
         with GroqClient(settings=settings) as looking:
-            yield from of_jobs(looking)
+            yield from of_jobs(looking, cures)
     except Unreachable as fault:
-        yield error(
-            fault.code,
-            fault.message,
-            "nothing is accepted and nothing served without it",
-            "systemctl start redis-server, or vessel up; check VESSEL_REDIS_URL",
-        )
+        mend = cures.redis_user() if isinstance(fault, RedisRefused) else cures.redis()
+        yield error(fault.code, fault.message, "nothing is accepted and nothing served without it", mend)
 
 
 def _tell(found: list[Finding], facts: dict[str, str], *, as_json: bool) -> None:

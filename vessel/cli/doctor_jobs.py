@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from vessel.cli import times
+from vessel.cli.backup_restore import RESTORER
 from vessel.cli.check_steps import patiently
 from vessel.cli.doctor_findings import error, note, warning
 from vessel.dispatch.queues import queues_of, tiers_of
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from vessel.cli.check_cures import Cures
     from vessel.cli.doctor_findings import Finding
     from vessel.client import GateInfo, GroqClient, MaintenanceInfo
     from vessel.keyspace.script import Call
+    from vessel.settings import Settings
     from vessel.submit import Door
 
 STUCK_LEASES = 3
@@ -32,22 +35,22 @@ SHOWN = 3
 KEY_REASONS = frozenset({"unauthorized", "forbidden", "spend_limit"})
 
 
-def of_jobs(client: GroqClient) -> Iterator[Finding]:
+def of_jobs(client: GroqClient, cures: Cures) -> Iterator[Finding]:
     """Look at everything. Raises RedisUnreachable."""
     door, info, gates = client.door, client.maintenance(), client.limits()
     alive = patiently(lambda: client.runner.run(door.alive()), lambda one: all(one.values()))
-    yield from _of_leases(client, info.now)
-    yield from _of_sweeps(client)
-    yield from _of_tiers(alive, info)
-    yield from _of_tickets(client, alive, info)
-    yield from _of_breakers(gates)
-    yield from _of_backlog(gates, alive, info)
-    yield from _of_maintenance(info)
-    yield from _of_releases(client)
-    yield from _of_usage_log(client)
+    yield from _of_leases(client, info.now, cures)
+    yield from _of_sweeps(client, cures)
+    yield from _of_tiers(alive, info, cures)
+    yield from _of_tickets(client, alive, info, cures)
+    yield from _of_breakers(gates, client.door.settings, cures)
+    yield from _of_backlog(gates, alive, info, cures)
+    yield from _of_maintenance(info, cures)
+    yield from _of_releases(client, cures)
+    yield from _of_usage_log(client, cures)
 
 
-def _of_leases(client: GroqClient, now: int) -> Iterator[Finding]:
+def _of_leases(client: GroqClient, now: int, cures: Cures) -> Iterator[Finding]:
     late = now - int(client.door.settings.lease * 1000) * STUCK_LEASES
     ids = client.runner.run(_below(client.door.keys.leases, late))
     if ids:
@@ -55,30 +58,37 @@ def _of_leases(client: GroqClient, now: int) -> Iterator[Finding]:
             "leases_stuck",
             f"The leases of {len(ids)} running jobs are over, and nobody has taken them back ({_some(ids)})",
             "their workers are gone and the jobs stand still",
-            "start the scheduler or a worker: vessel scheduler",
+            cures.scheduler(),
         )
 
 
-def _of_sweeps(client: GroqClient) -> Iterator[Finding]:
+def _of_sweeps(client: GroqClient, cures: Cures) -> Iterator[Finding]:
     last = client.runner.run(command("HGET", client.door.keys.sweep, "last", parse=word))
     owner = client.runner.run(command("GET", client.door.keys.role("sweeper"), parse=word))
-    if not owner and not last:
+    if owner == RESTORER:
+        yield error(
+            "sweeper_missing",
+            "Nobody sweeps while a restore is under way",
+            "until it has ended no job runs, and one that was stopped half-way does not end by itself",
+            f"let it end, or run it again: `{cures.program} restore FILE`",
+        )
+    elif not owner and not last:
         yield error(
             "sweeper_missing",
             "Nobody has ever swept in this namespace",
             "batches are not fed, parked jobs not promoted and lost ones not rescued",
-            "vessel scheduler; check VESSEL_NAMESPACE",
+            f"{cures.scheduler()}; check VESSEL_NAMESPACE",
         )
     elif not owner and client.runner.run(clock()) - int(last) > 10 * 1000:
         yield error(
             "sweeper_missing",
             "Nobody sweeps",
             "batches are not fed, parked jobs not promoted and lost ones not rescued",
-            "vessel scheduler, or any worker: both sweep",
+            cures.scheduler(),
         )
 
 
-def _of_tiers(alive: Mapping[str, int], info: MaintenanceInfo) -> Iterator[Finding]:
+def _of_tiers(alive: Mapping[str, int], info: MaintenanceInfo, cures: Cures) -> Iterator[Finding]:
     for tier, count in alive.items():
         waiting = info.by_tier.get(tier, 0)
         if count:
@@ -89,11 +99,11 @@ def _of_tiers(alive: Mapping[str, int], info: MaintenanceInfo) -> Iterator[Findi
             "tier_dead",
             f"No worker is alive for tier {tier}{jobs}",
             "jobs of the tier wait, or fail where they ask for that",
-            f"vessel worker --tiers {tier}",
+            cures.workers([tier]),
         )
 
 
-def _of_tickets(client: GroqClient, alive: Mapping[str, int], info: MaintenanceInfo) -> Iterator[Finding]:
+def _of_tickets(client: GroqClient, alive: Mapping[str, int], info: MaintenanceInfo, cures: Cures) -> Iterator[Finding]:
     """Look at tickets that nobody takes although somebody is there."""
     door = client.door
     queues = queues_of(door.registry.tiers)
@@ -105,17 +115,17 @@ def _of_tickets(client: GroqClient, alive: Mapping[str, int], info: MaintenanceI
                 "tickets_wait",
                 f"Queue {queue} has a ticket that nobody has taken for {times.span((info.now - at) / 1000)} ({job_id})",
                 "workers are busy, hang, or serve other queues",
-                f"vessel tiers --plan; celery -A workers.app inspect active_queues; vessel worker --tiers {tier}",
+                f"`{cures.program} tiers --plan` says whether slots are too few; {cures.workers([tier])}",
             )
 
 
-def _of_breakers(gates: Sequence[GateInfo]) -> Iterator[Finding]:
+def _of_breakers(gates: Sequence[GateInfo], settings: Settings, cures: Cures) -> Iterator[Finding]:
     provider = gates[0].view.provider if gates else None
     if provider is not None and provider.state == "open":
         mend = (
-            "write a good key where the old one is; nothing has to be restarted"
+            cures.new_key(settings.groq_api_key_file)
             if provider.why in KEY_REASONS
-            else ("vessel limits --watch shows when calls go again; vessel check tells what Groq answers")
+            else f"`{cures.program} limits` shows when calls go again, `{cures.program} check` what Groq answers"
         )
         tell = error if provider.why in KEY_REASONS else warning
         yield tell(
@@ -130,11 +140,13 @@ def _of_breakers(gates: Sequence[GateInfo]) -> Iterator[Finding]:
                 "breaker_open",
                 f"Calls to {gate.gate} are held back ({gate.view.model.why or 'outage'})",
                 "its jobs step down their chain or wait",
-                "vessel limits --watch",
+                f"`{cures.program} limits` shows when calls go again",
             )
 
 
-def _of_backlog(gates: Sequence[GateInfo], alive: Mapping[str, int], info: MaintenanceInfo) -> Iterator[Finding]:
+def _of_backlog(
+    gates: Sequence[GateInfo], alive: Mapping[str, int], info: MaintenanceInfo, cures: Cures
+) -> Iterator[Finding]:
     """Look at jobs that wait without a ticket although their gate has room."""
     for gate in gates:
         view = gate.view
@@ -148,11 +160,11 @@ def _of_backlog(gates: Sequence[GateInfo], alive: Mapping[str, int], info: Maint
                 f"{sum(gate.waiting)} jobs wait for {gate.gate} although it has room, the "
                 f"longest for {times.span((info.now - gate.oldest) / 1000)}",
                 "the feeder does not reach them, or a spend cap holds them",
-                "vessel budget show; vessel job ID says why one waits; restart the scheduler",
+                f"`{cures.program} budget show`; `{cures.program} job ID` says why one waits; {cures.scheduler()}",
             )
 
 
-def _of_maintenance(info: MaintenanceInfo) -> Iterator[Finding]:
+def _of_maintenance(info: MaintenanceInfo, cures: Cures) -> Iterator[Finding]:
     for one in info.active:
         which, off = (f"Tier {one.tier}", f" --tier {one.tier}") if one.tier else ("Everything", "")
         age = times.span((info.now - one.since) / 1000)
@@ -161,18 +173,18 @@ def _of_maintenance(info: MaintenanceInfo) -> Iterator[Finding]:
                 "maintenance_forgotten",
                 f"{which} is in maintenance since {age}, without an end",
                 f"{info.held.total} jobs are held",
-                f"vessel maintenance off{off}",
+                f"`{cures.program} maintenance off{off}`",
             )
         else:
             yield note(
                 "maintenance_on",
                 f"{which} is in maintenance since {age}",
                 f"{info.held.total} jobs are held",
-                f"vessel maintenance status; vessel maintenance off{off}",
+                f"`{cures.program} maintenance status`; `{cures.program} maintenance off{off}` ends it",
             )
 
 
-def _of_releases(client: GroqClient) -> Iterator[Finding]:
+def _of_releases(client: GroqClient, cures: Cures) -> Iterator[Finding]:
     door = client.door
     workers = client.runner.run(command("HKEYS", door.keys.slots, parse=lambda raw: sorted(word(name) for name in raw)))
     told = client.runner.run_all([command("GET", door.keys.release(name), parse=word) for name in workers])
@@ -185,18 +197,18 @@ def _of_releases(client: GroqClient) -> Iterator[Finding]:
             "release_skew",
             f"Workers of {len(by_release)} releases run side by side ({names})",
             "that is made for a deployment, not for days: a mended fault is mended in some of them",
-            "restart the older ones: systemctl restart 'vessel-worker@*'",
+            cures.deploy(),
         )
     elif by_release and release() not in by_release:
         yield note(
             "release_differs",
             f"All workers are of {next(iter(by_release))}, this command is of {release()}",
             "a command may show or do what they do not know yet",
-            "restart the workers, or use the command of their installation",
+            f"{cures.deploy()}; or use the command of their installation",
         )
 
 
-def _of_usage_log(client: GroqClient) -> Iterator[Finding]:
+def _of_usage_log(client: GroqClient, cures: Cures) -> Iterator[Finding]:
     """Tell of entries that no log holds yet, and of this machine's file where another machine writes its own."""
     door, path = client.door, client.door.settings.usage_log_path
     writer = client.runner.run(command("GET", door.keys.role("usage_log"), parse=word))
@@ -208,7 +220,7 @@ def _of_usage_log(client: GroqClient) -> Iterator[Finding]:
             "usage_log_unwritten",
             "Nobody writes the usage log",
             "the ledger in Redis is whole, the file falls behind it",
-            "start the scheduler or a worker: vessel scheduler",
+            cures.scheduler(),
         )
     elif behind > LOG_BEHIND_MS:
         yield warning(
@@ -222,7 +234,7 @@ def _of_usage_log(client: GroqClient) -> Iterator[Finding]:
             "usage_log_old",
             f"{path} ends before the ledger does",
             f"another machine writes it now ({writer or 'it is gone'})",
-            f"read it there, or rebuild it here: vessel usage --rebuild-log rebuilt_{path.name}",
+            f"read it there, or rebuild it here: `{cures.program} usage --rebuild-log rebuilt_{path.name}`",
         )
 
 

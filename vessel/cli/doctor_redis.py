@@ -14,6 +14,7 @@ from vessel.settings.values import LOOPBACK
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vessel.cli.check_cures import Cures
     from vessel.cli.doctor_findings import Finding
     from vessel.keyspace.connect import SyncRunner
     from vessel.keyspace.server import Server
@@ -29,7 +30,7 @@ SAMPLES = 5
 SCRIPTS_MANY = 1000
 
 
-def of_redis(runner: SyncRunner, url: str) -> Iterator[Finding]:
+def of_redis(runner: SyncRunner, url: str, cures: Cures) -> Iterator[Finding]:
     """Look at the server. Raises RedisUnreachable."""
     try:
         server = runner.run(info())
@@ -38,24 +39,24 @@ def of_redis(runner: SyncRunner, url: str) -> Iterator[Finding]:
             "redis_hidden",
             "Redis does not let its user run INFO",
             "whether it keeps what it accepts cannot be seen",
-            "redis-cli ACL SETUSER <user> +info",
+            cures.redis_user(),
         )
         return
     fsync, least = _setting(runner, "appendfsync"), _setting(runner, "min-replicas-to-write")
-    yield from of_server(server, fsync, least, local=_is_local(url))
+    yield from of_server(server, fsync, least, local=_is_local(url), cures=cures)
     yield from _of_clock(runner)
 
 
-def of_server(server: Server, fsync: str, least_replicas: str, *, local: bool) -> Iterator[Finding]:
+def of_server(server: Server, fsync: str, least_replicas: str, *, local: bool, cures: Cures) -> Iterator[Finding]:
     """Look at what a server says of itself; `local`: it runs on this machine."""
-    yield from _of_version(server)
-    yield from _of_persistence(server, fsync)
-    yield from _of_memory(server, local=local)
-    yield from _of_replication(server, least_replicas)
-    yield from _of_clients(server)
+    yield from _of_version(server, cures)
+    yield from _of_persistence(server, fsync, cures)
+    yield from _of_memory(server, cures, local=local)
+    yield from _of_replication(server, least_replicas, cures)
+    yield from _of_clients(server, cures)
 
 
-def _of_version(server: Server) -> Iterator[Finding]:
+def _of_version(server: Server, cures: Cures) -> Iterator[Finding]:
     told = server.product
     if server.version and server.version[:2] < OLDEST:
         yield error(
@@ -76,44 +77,44 @@ def _of_version(server: Server) -> Iterator[Finding]:
             "scripts_unknown",
             f"Redis holds {server.number('number_of_cached_scripts')} scripts; ours are fewer than 100",
             "another program makes scripts up as it goes, which fills memory for good",
-            "redis-cli INFO memory | grep scripts; find who sends EVAL; redis-cli SCRIPT FLUSH is safe",
+            f"find who sends EVAL: {cures.redis_cli('INFO commandstats')}; {cures.redis_scripts()}",
         )
 
 
-def _of_persistence(server: Server, fsync: str) -> Iterator[Finding]:
+def _of_persistence(server: Server, fsync: str, cures: Cures) -> Iterator[Finding]:
     if server.text("loading") == "1":
         yield warning(
             "redis_loading",
             "Redis is still reading its file",
             "it answers nothing until it is done",
-            "redis-cli INFO persistence | grep loading",
+            f"wait; {cures.redis_cli('INFO persistence')} tells how far it is",
         )
     if not server.appends:
         yield error(
             "redis_not_persistent",
             "Redis keeps no append-only file",
             "a crash or power cut loses every job since its last snapshot, if it makes any",
-            "redis-cli CONFIG SET appendonly yes && redis-cli CONFIG REWRITE",
+            cures.redis_setting("appendonly", "yes"),
         )
     elif fsync == "no":
         yield warning(
             "redis_fsync_off",
             "Redis leaves it to the kernel when its file is on disk (appendfsync no)",
             "a power cut loses half a minute of accepted jobs",
-            "redis-cli CONFIG SET appendfsync everysec && redis-cli CONFIG REWRITE",
+            cures.redis_setting("appendfsync", "everysec"),
         )
     if server.writes_fail:
         yield error(
             "redis_write_failed",
             f"Redis failed at writing to disk ({server.writes_fail})",
             "it refuses all writes until one is done",
-            "df -h; free space on its disk; redis-cli BGREWRITEAOF",
+            f"`df -h`; free space on its disk; then {cures.redis_cli('BGREWRITEAOF')}",
         )
 
 
-def _of_memory(server: Server, *, local: bool) -> Iterator[Finding]:
+def _of_memory(server: Server, cures: Cures, *, local: bool) -> Iterator[Finding]:
     policy, bound, used = server.text("maxmemory_policy"), server.number("maxmemory"), server.number("used_memory")
-    mend = "redis-cli CONFIG SET maxmemory-policy noeviction && redis-cli CONFIG REWRITE"
+    mend = cures.redis_setting("maxmemory-policy", "noeviction")
     if policy and policy != "noeviction":
         tell = error if bound else warning
         yield tell(
@@ -127,7 +128,7 @@ def _of_memory(server: Server, *, local: bool) -> Iterator[Finding]:
             "redis_has_evicted",
             f"Redis has thrown {server.number('evicted_keys')} keys away since its start",
             "jobs or results among them are lost: what was accepted is not there any more",
-            f"{mend}; then compare: vessel jobs, vessel usage",
+            f"{mend}; then compare `{cures.program} jobs` and `{cures.program} usage` with what was sent",
         )
     whole = server.number("total_system_memory")
     if not bound:
@@ -136,7 +137,7 @@ def _of_memory(server: Server, *, local: bool) -> Iterator[Finding]:
             "redis_unbounded",
             "Redis has no maxmemory",
             "the kernel ends it when the machine is full, instead of it refusing new jobs while results still fit",
-            f"redis-cli CONFIG SET maxmemory {share} && redis-cli CONFIG REWRITE",
+            cures.redis_setting("maxmemory", share),
         )
     elif used > bound * HEADROOM:
         tell = error if used > bound * NEARLY_FULL else warning
@@ -144,18 +145,18 @@ def _of_memory(server: Server, *, local: bool) -> Iterator[Finding]:
             "redis_memory_low",
             f"Redis uses {used * 100 // bound} % of its memory ({used >> 20} of {bound >> 20} MiB)",
             "a fifth is to stay free for results of calls that are under way",
-            "docs/operate.md, Redis is full: raise maxmemory, delete files of old batches, lower VESSEL_RESULT_TTL",
+            f"ops/runbooks/redis-full.md: {cures.redis_setting('maxmemory', '<more>')}; or lower VESSEL_RESULT_TTL",
         )
     if local and (free := _memory_available_kib()) is not None and whole and free << 10 < whole // 10:
         yield warning(
             "memory_low",
             f"{free >> 10} MiB of memory are free on this machine, where Redis runs",
             "rewriting its file takes as much again as what changes meanwhile",
-            "free -m; ps aux --sort=-rss | head",
+            "`ps aux --sort=-rss | head` names what holds it",
         )
 
 
-def _of_replication(server: Server, least: str) -> Iterator[Finding]:
+def _of_replication(server: Server, least: str, cures: Cures) -> Iterator[Finding]:
     if server.text("role") in {"slave", "replica"}:
         yield error(
             "redis_is_replica",
@@ -168,18 +169,18 @@ def _of_replication(server: Server, least: str) -> Iterator[Finding]:
             "redis_replicas_unbound",
             "Redis has replicas, and takes writes without them (min-replicas-to-write 0)",
             "after a failover what the old primary took alone is gone",
-            "redis-cli CONFIG SET min-replicas-to-write 1 && redis-cli CONFIG REWRITE",
+            cures.redis_setting("min-replicas-to-write", "1"),
         )
 
 
-def _of_clients(server: Server) -> Iterator[Finding]:
+def _of_clients(server: Server, cures: Cures) -> Iterator[Finding]:
     most, now = server.number("maxclients"), server.number("connected_clients")
     if most and now > most * CLIENTS_PART:
         yield warning(
             "redis_clients",
             f"{now} of {most} connections to Redis are used",
             "the next program is refused",
-            "redis-cli CLIENT LIST; redis-cli CONFIG SET maxclients 20000",
+            f"{cures.redis_cli('INFO clients')}; {cures.redis_setting('maxclients', '20000')}",
         )
 
 
@@ -200,7 +201,7 @@ def _of_clock(runner: SyncRunner) -> Iterator[Finding]:
         "clock_drift",
         f"This machine's clock is {abs(drift) / 1000:.1f} s {behind} that of Redis",
         "jobs go by Redis' clock, but webhooks are signed and models retired by this one",
-        "timedatectl set-ntp true; timedatectl status",
+        "`timedatectl set-ntp true`, then `timedatectl status`",
     )
 
 

@@ -13,7 +13,7 @@ _HANDED = PurePath("/run/credentials")
 _RUNNING = Path("/run/systemd/system")
 _TARGET = "vessel.target"
 _CHECK = "vessel-check.service"
-_FIELDS = "Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus"
+_FIELDS = "Id,LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,User"
 ASK_S = 10.0
 
 
@@ -28,6 +28,7 @@ class Unit:
     result: str
     status: int
     restarts: int
+    user: str = ""
 
     @property
     def well(self) -> bool:
@@ -72,6 +73,12 @@ class Installation:
         """Return the unit of this name."""
         return next((unit for unit in self.units if unit.name == name), None)
 
+    @property
+    def user(self) -> str:
+        """Name the user that workers and the scheduler run as; empty where there is none of them."""
+        keeping = ("vessel-worker@", "vessel-scheduler")
+        return next((unit.user for unit in self.units if unit.user and unit.name.startswith(keeping)), "")
+
     def serving(self, tiers: tuple[str, ...] | list[str]) -> list[str]:
         """Name the worker units that are for these tiers."""
         return sorted(unit for unit, served in self.groups.items() if served.intersection(tiers))
@@ -95,6 +102,16 @@ def find() -> Installation | None:
     return Installation(units, target["ActiveState"] != "active", _groups())
 
 
+def of(data_dir: Path) -> Installation | None:
+    """Return the installation whose services keep their files there; None where it is another vessel's folder."""
+    try:
+        lines = (ETC / "vessel.env").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
+    named = [line.partition("=")[2].strip("\"'") for line in lines if line.startswith("VESSEL_DATA_DIR=")]
+    return find() if named and Path(named[-1]) == data_dir else None
+
+
 def credential_source(file: Path) -> Path:
     """Name the file that root writes, for the copy of it that systemd has handed to a service."""
     return CREDENTIALS / file.name if file.parent.parent == _HANDED else file
@@ -113,7 +130,7 @@ def _unit(shown: dict[str, str]) -> Unit:
     status, restarts = shown.get("ExecMainStatus", ""), shown.get("NRestarts", "")
     return Unit(
         shown["Id"].removesuffix(".service"), shown["LoadState"], shown["ActiveState"], shown["SubState"],
-        shown.get("Result", ""), int(status or 0), int(restarts or 0),
+        shown.get("Result", ""), int(status or 0), int(restarts or 0), shown.get("User", ""),
     )  # fmt: skip
 
 

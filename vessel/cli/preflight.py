@@ -46,6 +46,13 @@ def check_redis(url: str) -> None:
         SyncRunner(client).run(command("PING", parse=word))
 
 
+def check_spool(settings: Settings) -> None:
+    """Make sure that answers can be kept on disk while Redis is away. Raises SpoolUnwritable."""
+    from vessel.execute.persist import Spool  # not for what starts no worker
+
+    Spool(settings.data_dir / "spool").probe()
+
+
 def split_tiers(text: str, registry: Registry, *, option: str) -> tuple[str, ...]:
     """Read `a,b` as tiers. Raises BadUse for an unknown, repeated or missing name."""
     names = [name.strip() for name in text.split(",") if name.strip()]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from vessel.cli.faults import BadUse
 from vessel.cli.launch import child_environment, worker_command
 from vessel.cli.output import emit
-from vessel.cli.preflight import check_redis, key_source, split_tiers
+from vessel.cli.preflight import check_redis, check_spool, key_source, split_tiers
 from vessel.errors import Unreachable
 from vessel.registry import load_registry
 from vessel.settings import load_settings
@@ -23,13 +23,17 @@ LOOK_S = 0.02
 
 
 def become_worker(tiers: str | None, concurrency: int | None, *, as_json: bool) -> NoReturn:
-    """Turn this process into Celery. Raises BadUse, NoKey, NoRedis and RedisUnreachable before that."""
+    """Turn this process into Celery.
+
+    Raises BadUse, NoKey, NoRedis, RedisUnreachable and SpoolUnwritable before that.
+    """
     settings = load_settings()
     registry = load_registry(settings.registry)
     names = tuple(registry.tiers) if tiers is None else split_tiers(tiers, registry, option="--tiers")
     key_source(settings)
     url = redis_url(settings)
     check_redis(url)
+    check_spool(settings)
     slots = concurrency or settings.concurrency
     command = worker_command(names, concurrency=slots, name=f"{names[0]}-{os.getpid()}")
     if as_json:
@@ -39,9 +43,19 @@ def become_worker(tiers: str | None, concurrency: int | None, *, as_json: bool) 
 
 
 def simulate(
-    host: str, port: int, scenario: Path | None, fields: dict[str, Any], log: Path | None, *, as_json: bool
-) -> None:
-    """Serve the simulator until SIGTERM or Ctrl-C. Raises BadUse for a scenario or a value that cannot be used."""
+    host: str, port: int, scenario: Path | None, fields: dict[str, Any], log: Path | None, named: str | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """Serve the simulator until SIGTERM or Ctrl-C.
+
+    Raises BadUse for a scenario or a value that cannot be used, and where it is `named` and jobs would go elsewhere.
+    """
+    if named is not None and (there := load_settings().groq_base_url) != named.rstrip("/"):
+        raise BadUse(
+            f"GROQ_BASE_URL is {there}, so jobs would be sent there with the key that is set, and none to this "
+            f"simulator. It was not started. Set GROQ_BASE_URL={named} for everything that calls Groq.",
+            param="--url",
+        )
     with tempfile.TemporaryDirectory(prefix="vessel-") as folder:
         url_file = Path(folder, "url") if as_json else None
         if url_file is not None:

@@ -10,10 +10,12 @@ from contextlib import suppress
 
 from vessel.cli.faults import INTERRUPTED
 from vessel.cli.output import complain, emit, note
-from vessel.cli.preflight import check_redis, key_source
+from vessel.cli.preflight import check_redis, check_spool, key_source
 from vessel.errors import NoKey, Unreachable
 from vessel.execute.persist import Spool
 from vessel.keyspace.connect import AsyncRunner, connect_async
+from vessel.keyspace.release import release
+from vessel.keyspace.script import command, word
 from vessel.maintain import Sweeper
 from vessel.observe import systemd
 from vessel.observe.exporter import export
@@ -23,12 +25,19 @@ from vessel.settings import Settings, load_settings
 from vessel.submit import Door, redis_url
 from vessel.upstream.groq import GroqUpstream
 
+ALIVE_EVERY_S, ALIVE_MS = 1.0, 10_000
+"""A container's health check looks for this sign of life (ops/health.py)."""
+
 
 def sweep(*, as_json: bool) -> int:
-    """Sweep until a signal. Raises NoRedis, RedisUnreachable at the start; later outages are waited out."""
+    """Sweep until a signal.
+
+    Raises NoRedis, RedisUnreachable and SpoolUnwritable at the start; later outages are waited out.
+    """
     settings = load_settings()
     url = redis_url(settings)
     check_redis(url)
+    check_spool(settings)
     configure_logs(settings.log_format, settings.log_level)
     if as_json:
         emit({"event": "started", "pid": os.getpid()})
@@ -49,10 +58,12 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
     runner = AsyncRunner(connect_async(url))
     sweeper = Sweeper(
         Door(settings), runner, worker=f"scheduler@{socket.gethostname()}:{os.getpid()}",
-        spool=Spool(settings.data_dir / "spool"), upstream=upstream,
+        spool=Spool(settings.data_dir / "spool", url), upstream=upstream,
     )  # fmt: skip
     _export(settings, sweeper)
-    work = [asyncio.ensure_future(one) for one in (sweeper.run(), systemd.beat())]
+    sweeping = asyncio.ensure_future(sweeper.run())
+    beating = systemd.beat(lambda: not sweeping.done())
+    work = [sweeping, *map(asyncio.ensure_future, (beating, _tell_alive(sweeper, sweeping)))]
     systemd.ready("sweeps")
     try:
         return await asked
@@ -66,6 +77,15 @@ async def _sweep(settings: Settings, url: str) -> signal.Signals:
         if upstream is not None:
             await upstream.close()
         await runner.close()
+
+
+async def _tell_alive(sweeper: Sweeper, sweeping: asyncio.Future[None]) -> None:
+    """Tell Redis that this machine's scheduler lives, for as long as it sweeps; nobody else would miss it."""
+    name = sweeper.keys.release(f"scheduler@{socket.gethostname()}")
+    while not sweeping.done():
+        with suppress(Unreachable):
+            await sweeper.runner.run(command("SET", name, release(), "PX", ALIVE_MS, parse=word))
+        await asyncio.sleep(ALIVE_EVERY_S)
 
 
 def _export(settings: Settings, sweeper: Sweeper) -> None:

@@ -12,7 +12,7 @@ from vessel.dispatch.queues import queue_for
 from vessel.errors import Unreachable
 from vessel.execute.admit import CANCELLED, DRAINING, Admission
 from vessel.execute.failover import way_out
-from vessel.execute.persist import persist
+from vessel.execute.persist import persist, reason_of
 from vessel.execute.plan import Plan, plan
 from vessel.execute.streaming import UNREAD, Readers, left_unread
 from vessel.execute.tracing import calling, ended
@@ -275,13 +275,29 @@ class JobRun:
         return done if answer.word == "done" else answer.word
 
     async def _deliver(self, call: ScriptCall[Answer]) -> Answer:
-        """Run a step that carries an attempt's ending; one that Redis does not take is spooled."""
+        """Run a step that carries an attempt's ending; one that Redis does not take is spooled.
+
+        Where the disk does not take it either, it is offered to both in turn for as long as the process lives.
+        """
+        while True:
+            try:
+                return await persist(self.executor.runner, call)
+            except Unreachable:
+                if await self._keep(call):
+                    return Answer("spooled")
+
+    async def _keep(self, call: ScriptCall[Answer]) -> bool:
+        """Write a step to disk, away from the loop; tell why where that fails, since the call has been paid for."""
+        # The owner as well: after Redis lost its newest writes, two claims may have the same generation and number.
+        name = f"{self.job.id}-{self.held.generation}-{self.ended.number}-{self.held.owner}"
         try:
-            return await persist(self.executor.runner, call)
-        except Unreachable:
-            self.executor.spool.keep(call, f"{self.job.id}-{self.held.generation}-{self.ended.number}")
-            log.error("job.spooled", job_id=self.job.id)  # noqa: TRY400  a traceback could hold the answer
-            return Answer("spooled")
+            await asyncio.to_thread(self.executor.spool.keep, call, name)
+        except OSError as error:
+            then = "it is offered to Redis and the disk again, and lost only if this process ends before one takes it"
+            log.error("job.not_spooled", job_id=self.job.id, reason=reason_of(error), then=then)  # noqa: TRY400  no texts
+            return False
+        log.error("job.spooled", job_id=self.job.id)
+        return True
 
     async def _release(self) -> str:
         await persist(self.executor.runner, self.executor.store.release(self.held, self.ended))

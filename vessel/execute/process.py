@@ -62,7 +62,7 @@ class Executor:
         self.upstream = GroqUpstream(KeySource(key, settings.groq_api_key_file), settings.groq_base_url)
         openai_key = settings.openai_api_key.get_secret_value() if settings.openai_api_key else None
         self.failover = OpenAIUpstream(openai_key, settings.openai_base_url)
-        self.spool = Spool(settings.data_dir / "spool")
+        self.spool = Spool(settings.data_dir / "spool", redis_url)
         self.availability = Availability(listed=None, gone=frozenset(), today=datetime.now(UTC).date())
         self.history = OutputHistory(self.runner, self.tell, self.keys, settings.org)
         self.alive: dict[str, int] = {}
@@ -85,13 +85,17 @@ class Executor:
     async def open(
         cls, settings: Settings, *, redis_url: str, tiers: Sequence[str], worker: str, slots: int
     ) -> Executor:
-        """Connect, learn what is served and start renewing, beating and sweeping."""
+        """Connect, learn what is served and start renewing, beating and sweeping.
+
+        Raises SpoolUnwritable, and Unreachable where Redis is away.
+        """
         executor = cls(settings, redis_url=redis_url, tiers=tiers, worker=worker, slots=slots)
         executor.sweeper = sweeper = Sweeper(executor.door, executor.runner, worker=worker, upstream=executor.upstream,
                           spool=executor.spool)  # fmt: skip
         if executor.door.failover is not None and not executor.failover.load():
             log.warning("failover.not_installed", then="pip install 'groq-vessel[failover]'")
         try:
+            await asyncio.to_thread(executor.spool.probe)
             await executor._await_restore()
             # Before this worker counts as alive: routing is to know what is served.
             await sweeper.refresh_models()

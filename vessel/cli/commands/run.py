@@ -43,6 +43,9 @@ Constant = Annotated[float | None, Option(min=0, metavar="MS", help="Take the sa
 Seed = Annotated[int | None, Option(metavar="N", help="What the dice start from.")]
 Keys = Annotated[list[str] | None, Option("--key", metavar="KEY", help="Accept only this key. May be repeated.")]
 Log = Annotated[Path | None, Option(metavar="F.jsonl", help="Append every call to this file.")]
+OwnUrl = Annotated[
+    str | None, Option("--url", metavar="URL", help="Its address for others: start only if GROQ_BASE_URL names it.")
+]
 
 
 def demo(*, live: Live = False, as_json: options.AsJson = False) -> int:
@@ -120,6 +123,7 @@ def simulate(
     seed: Seed = None,
     keys: Keys = None,
     log: Log = None,
+    url: OwnUrl = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Serve a stand-in for the Groq API: no key, no cost, Groq's limits and faults."""
@@ -127,4 +131,4 @@ def simulate(
 
     fields = given(world=world, plan=plan, latency_scale=latency_scale, latency_ms=latency_ms, seed=seed)
     fields |= given(keys=tuple(keys or ()) or None)
-    serve(host, port, scenario, fields, log, as_json=as_json)
+    serve(host, port, scenario, fields, log, url, as_json=as_json)

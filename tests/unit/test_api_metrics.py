@@ -17,7 +17,7 @@ def test_caps_are_told_without_the_names_of_tenants() -> None:
         Budget("b", 0, day=Cap(10, 1, 1), month=Cap(10, 9, 1, warned_at=5, full_at=6)),
     ]  # fmt: skip
     told = Instruments(Source.REDIS)
-    waiting(told, Depths(0, {}, 0, 0, caps, 500_000_000), [])
+    waiting(told, Depths(0, {}, 0, 0, 0, caps, 500_000_000), [])
     text = generate_latest(told.registry).decode()
     lines = {line for line in text.splitlines() if line.startswith("vessel_budget")}
     assert lines == {

@@ -202,6 +202,11 @@ class World:
         seconds, micros = self.client.time()
         return int(seconds) * 1000 + int(micros) // 1000
 
+    def tick(self) -> None:
+        """Wait until Redis' clock shows another millisecond."""
+        now = self.now_ms()
+        wait_until(lambda: self.now_ms() > now)
+
     def record(self, job: Job) -> dict[bytes, bytes]:
         """Read a job's whole hash."""
         found: dict[bytes, bytes] = self.client.hgetall(self.keys.job(job.id))

@@ -134,7 +134,6 @@ def test_a_permanent_error_never_walks_the_chain(reason: Reason) -> None:
 def test_a_cancelled_call_cancels_the_job() -> None:
     """The terminal state is cancelled, not failed."""
     decision = decided(Reason.CANCELLED)
-
     assert isinstance(decision, Fail)
     assert decision.state is JobState.CANCELLED
 
@@ -331,7 +330,6 @@ def test_fast_steps_down_after_one_try() -> None:
 def test_a_wait_beyond_the_deadline_ends_the_job_now(reason: Reason) -> None:
     """A wait that cannot help is not waited: the job expires and says so."""
     decision = decided(reason, 30, deadline_at=NOW + 50, counted_attempts=3, attempts_on_this_hop=3, jitter=0.9, **LAST)
-
     assert isinstance(decision, Fail)
     assert (decision.state, decision.reason) == (JobState.EXPIRED, "deadline")
 

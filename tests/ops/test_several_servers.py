@@ -47,7 +47,8 @@ def test_redis_behind_tls(tmp_path: Path) -> None:
     port = free_port()
     address = f"rediss://@localhost:{port}/0?ssl_ca_certs={tls}/ca.crt"
     conf = tmp_path / "tls.conf"
-    conf.write_text((OPS / "redis" / "tls.conf").read_text().replace("/etc/vessel/redis/tls", str(tls)))
+    text = (OPS / "redis" / "tls.conf").read_text().replace("/etc/vessel/redis/tls", str(tls))
+    conf.write_text(text.replace("/var/lib/vessel-redis", str(tmp_path)))
     with Process(tmp_path) as groq, Servers(tmp_path, groq.url, address) as servers:
         servers.redis("tls-redis", "--include", str(conf), "--tls-port", str(port))
         servers.work()

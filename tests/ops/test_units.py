@@ -70,9 +70,13 @@ def test_all_units_are_in_the_target_and_name_the_same_files() -> None:
     installer = (OPS / "install.sh").read_text("utf-8")
     for name in LONG:
         assert "PartOf=vessel.target" in _unit(name)
-        assert name == "vessel-worker@" or f"{name}.service" in target
+    # Enabled is what it starts: what it named itself could not be disabled.
+    assert "Wants=vessel" not in target
     check = _unit("vessel-check")
-    assert "vessel-check.service" in target
+    for unit in UNITS.glob("vessel-*.*"):
+        startable = unit.stem != "vessel-credentials" or unit.suffix == ".path"
+        assert ("WantedBy=vessel.target" in unit.read_text("utf-8")) == startable, unit.name
+        assert not startable or f" {unit.name.replace('@', '@power')}" in installer, unit.name
     assert "After=vessel.target" in check, "the target would wait for the check, and the boot for the target"
     assert "Restart=" not in check
     assert _value("vessel-check", "ExecStart").endswith("check --boot --expect units")

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PACKAGES = "systemd,systemd-sysv,dbus,redis-server,python3,python3-venv,ca-certificates,procps,iproute2"
 PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter")
@@ -143,13 +143,16 @@ class Booted:
         self.boot()
         return self
 
-    def boot(self) -> None:
-        """Boot, without this machine's network, and wait until systemd has done what it can."""
+    def boot(self, early: Callable[[], object] | None = None) -> None:
+        """Boot, without this machine's network, and wait until systemd has done what it can; `early` is done first."""
         with (self.folder / "boot.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [*self._nspawn(), "--private-network", "--boot"],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        wait_until(lambda: self.run("systemctl", "is-system-running", check=False), BOOT_S)
+        if early is not None:
+            early()
         wait_until(lambda: self.run("systemctl", "is-system-running", check=False) in {"running", "degraded"}, BOOT_S)
 
     def __exit__(self, *_: object) -> None:

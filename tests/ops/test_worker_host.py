@@ -37,12 +37,10 @@ def _steps(number: int) -> list[str]:
     """Read a block of the page; `systemctl edit` asks a person, so what that would write is written."""
     page = (ROOT / "docs" / "scale-out.md").read_text("utf-8").partition("## A worker host")[2].partition("\n## ")[0]
     block = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[number]
-    edited = re.sub(
-        r"^systemctl edit vessel-redis +# \[Service\], then (\S+)$",
-        rf"mkdir -p {DROP_IN} \&\& printf '[Service]\\\\n\1\\\\n' > {DROP_IN}/hosts.conf \&\& systemctl daemon-reload",
-        block.replace("sudo ", "").replace("ops/install.sh", INSTALL),
-        flags=re.MULTILINE,
-    )
+    asked = re.compile(r"^systemctl edit vessel-redis +# \[Service\], then (\S+)$", re.MULTILINE)
+    written = f"mkdir -p {DROP_IN} && printf '[Service]\\n%s\\n' {{}} > {DROP_IN}/hosts.conf && systemctl daemon-reload"
+    block = block.replace("sudo ", "").replace("ops/install.sh", INSTALL)
+    edited = asked.sub(lambda found: written.format(found[1]), block)
     assert "systemctl edit" not in edited
     return edited.splitlines()
 
@@ -102,8 +100,7 @@ def test_the_pages_steps(machine: Booted, worker_host: Booted) -> None:
             worker_host.name_simulator()
     _works(machine, worker_host)
     worker_host.power_off()
-    worker_host.boot()
-    _connect(machine, worker_host)
+    worker_host.boot(lambda: _connect(machine, worker_host))
     _works(machine, worker_host)
     before = worker_host.pids("vessel-worker@power")
     assert "Status: Ready" in worker_host.run(INSTALL)

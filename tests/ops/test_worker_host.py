@@ -73,18 +73,18 @@ def worker_host(debian: Path, machine: Booted, tmp_path: Path) -> Iterator[Boote
         _connect(machine, other)
         (tmp_path / "groq.key").write_text(FIRST)
         secrets = machine.tree / "etc/vessel/credentials"
-        _put(
-            other,
-            tmp_path / "ca.crt",
-            tmp_path / "groq.key",
-            secrets / "redis_url_worker",
-            secrets / "redis_url_operator",
-        )
-        yield other
-    machine.sh(f"rm -rf {DROP_IN} && sed -i /tls.conf/d /etc/vessel/redis/redis.conf && systemctl daemon-reload")
-    machine.run(INSTALL, "--keep-redis", "--redis", "unix://@/run/vessel-redis/redis.sock")
-    machine.sh("rm /etc/vessel/redis/address && systemctl restart vessel-redis")
-    machine.sh(f"cat > /etc/hosts <<'END'\n{hosts}\nEND")
+        _put(other, *(tmp_path / name for name in ("ca.crt", "groq.key")))
+        _put(other, *(secrets / f"redis_url_{user}" for user in ("worker", "operator")))
+        try:
+            yield other
+        finally:
+            # While the address is there, or its clients would wait for it when they are replaced.
+            machine.run(INSTALL, "--keep-redis", "--redis", "unix://@/run/vessel-redis/redis.sock")
+            machine.sh(
+                f"rm -rf {DROP_IN} && sed -i /tls.conf/d /etc/vessel/redis/redis.conf && systemctl daemon-reload"
+            )
+            machine.sh("rm /etc/vessel/redis/address && systemctl restart vessel-redis")
+            machine.sh(f"cat > /etc/hosts <<'END'\n{hosts}\nEND")
 
 
 @pytest.mark.timeout(900)

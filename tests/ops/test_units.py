@@ -87,6 +87,21 @@ def test_all_units_are_in_the_target_and_name_the_same_files() -> None:
     assert "/etc/vessel" in installer
 
 
+def test_a_redis_for_other_hosts_keeps_its_data_where_it_was() -> None:
+    """The unit has no folder of its own to start in, and may write nowhere else."""
+    for name in ("local", "tls"):
+        assert "\ndir /var/lib/vessel-redis\n" in (OPS / "redis" / f"{name}.conf").read_text("utf-8"), name
+    assert _value("vessel-redis", "StateDirectory") == "vessel-redis"
+
+
+def test_secrets_of_prometheus_are_outside_of_the_checkout() -> None:
+    """What is tracked would be seen, and the installer copies ops/ for everybody to read."""
+    files = re.findall(r"_file: (\S+)", (OPS / "prometheus.yml").read_text("utf-8"))
+    assert len(files) == 2
+    assert all(file.startswith("/etc/") for file in files)
+    assert "/ops/prometheus-secrets/\n" in (OPS.parent / ".gitignore").read_text("utf-8")
+
+
 def test_keys_and_passwords_come_as_credentials() -> None:
     """Never in Environment=, which systemd shows to everybody, nor on a command line."""
     for name in LONG:

@@ -313,7 +313,7 @@ if [ "$own" = yes ] && [ "$(state vessel-redis)" = active ] && redis_differs; th
     say "restarting vessel-redis, as its users or settings have changed; callers are told to come back, work waits, nothing is lost"
     systemctl restart vessel-redis || {
         back
-        systemctl restart vessel-redis || true
+        ! systemctl restart vessel-redis || rm -f "$releases/.restart-redis"
         fail "Redis does not come up with the users and settings of this version. Look: journalctl -u vessel-redis. Then run this again."
     }
 fi

@@ -155,8 +155,8 @@ mkdir -p "$ETC/credentials"
 chmod 0700 "$ETC/credentials"
 address=$(cat "$ETC/external-redis" 2>/dev/null || cat "$ETC/redis/address" 2>/dev/null || true)
 if [ -n "$redis" ] && [ "$redis" != "$address" ]; then
-    # What runs has the old one: by nothing that is noted is it as it should be.
-    rm -f "$releases/.running"
+    # What runs has the old one.
+    : >"$releases/.replacing"
     address=$redis
 fi
 if [ "$own" = no ]; then
@@ -276,6 +276,7 @@ all_new() {
         echo "$version" >"$releases/.running.new"
         mv "$releases/.running.new" "$releases/.running"
     fi
+    rm -f "$releases/.replacing"
     last=$(cat "$releases/.last" 2>/dev/null || true)
     for old in "$releases"/*; do
         [ "$old" = "$release" ] || [ "$old" = "$releases/$last" ] || rm -rf "$old"
@@ -319,7 +320,9 @@ if [ "$own" = yes ] && [ "$(state vessel-redis)" = active ] && redis_differs; th
 fi
 rm -f "$releases/.restart-redis"
 checked=$(state vessel-check)
-if [ -n "$serving$services$others" ] && [ "$running" != "$version" ]; then
+if [ -n "$serving$services$others" ] && { [ "$running" != "$version" ] || [ -e "$releases/.replacing" ]; }; then
+    # Until all are: whichever version comes next, this one or the one before, some are not of it.
+    : >"$releases/.replacing"
     # One after another: what is in the others' hands goes on meanwhile.
     if [ -n "$serving" ]; then
         # shellcheck disable=SC2086  # one word for each group

@@ -109,8 +109,9 @@ def test_what_was_disabled_stays_so(upgradable: Booted) -> None:
         upgradable.run("systemctl", "enable", "--now", *given_up)
 
 
-def test_one_that_was_killed_half_way_is_finished_by_the_next(upgradable: Booted) -> None:
-    """Killed among the workers: old processes keep their files, and run again it replaces them all."""
+@pytest.mark.parametrize("then", [OTHER, THIS], ids=["again", "the one before"])
+def test_one_that_was_killed_half_way_is_finished_by_the_next(upgradable: Booted, then: str) -> None:
+    """Killed among the workers: old processes keep their files, and the next run, either way, replaces them all."""
     pids, old = upgradable.pids(*UNITS), _running(upgradable)
     run = upgradable.sh(f"setsid {OTHER} >/srv/upgrade 2>&1 & echo $!")
     wait_until(lambda: upgradable.run("cat", "/srv/upgrade").count("replacing the worker of") == 2, 120)
@@ -118,10 +119,11 @@ def test_one_that_was_killed_half_way_is_finished_by_the_next(upgradable: Booted
     assert _running(upgradable) == old != _release(upgradable)
     assert upgradable.show("vessel-api", "MainPID") == pids["vessel-api"]
     upgradable.run("test", "-x", f"{RELEASES}/{old}/bin/vessel")
-    upgradable.run(OTHER)
+    upgradable.run(then)
     now = upgradable.pids(*UNITS)
     assert [unit for unit in UNITS if now[unit] in {pids[unit], "0"}] == []
-    assert _running(upgradable) == _release(upgradable) != old
+    assert _running(upgradable) == _release(upgradable)
+    assert (_running(upgradable) == old) == (then == THIS)
     assert upgradable.run("systemctl", "list-units", "--all", "--no-legend", "vessel-standin@*") == ""
 
 

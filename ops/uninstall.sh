@@ -24,7 +24,7 @@ fi
 [ -z "$groups$units" ] || systemctl --quiet disable $groups $(printf '%s\n' $units | grep -v @) 2>/dev/null || true
 for unit in $units; do rm -f "/etc/systemd/system/$unit"; done
 rm -rf /etc/systemd/system/vessel-.service.d /etc/systemd/system/vessel.target.wants /opt/vessel
-rm -f /etc/systemd/system/groq-mcp.service /etc/systemd/system/vessel-*.service.d/10-redis-elsewhere.conf
+rm -f /etc/vessel/enabled-once /etc/systemd/system/groq-mcp.service /etc/systemd/system/vessel-*.service.d/10-redis-elsewhere.conf
 rmdir /etc/systemd/system/vessel-*.service.d 2>/dev/null || true
 case $(readlink /usr/local/bin/vessel-service) in /opt/vessel/*) rm -f /usr/local/bin/vessel-service ;; esac
 if [ -d /run/systemd/system ]; then
@@ -32,8 +32,10 @@ if [ -d /run/systemd/system ]; then
     systemctl reset-failed 'vessel*' 2>/dev/null || true
 fi
 if [ "$purge" = yes ]; then
+    # Those that install.sh has made; an account of that name that was there is somebody's.
+    made=$(sort -u /etc/vessel/made-users 2>/dev/null || true)
     rm -rf /etc/vessel /var/lib/vessel /var/lib/vessel-redis
-    for user in vessel vessel-redis; do
+    for user in $made; do
         if id "$user" >/dev/null 2>&1; then userdel "$user"; fi
     done
     echo "uninstall: all gone, data and keys as well"

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 PACKAGES = "systemd,systemd-sysv,dbus,redis-server,python3,python3-venv,ca-certificates,procps,iproute2"
 PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter")
@@ -98,22 +98,26 @@ def package_folders() -> list[Path]:
 class Booted:
     """The tree, installed into by ops/install.sh and booted with the simulator in place of Groq."""
 
-    def __init__(self, debian: Path, folder: Path) -> None:
-        """Copy the tree and install into it."""
+    def __init__(self, debian: Path, folder: Path, *, program: Path | None = None) -> None:
+        """Copy the tree and install into it; or put a `program` there, an /opt/vessel, and install nothing."""
         self.folder, self.tree = folder, folder / "machine"
         copy(debian, self.tree)
         self.process: subprocess.Popen[bytes] | None = None
         # Control groups of its own: two machines in the same ones would kill each other's processes.
         roots = [Path(root) for root in HIERARCHIES if Path(root, "cgroup.procs").exists()]
-        self.groups = [root / f"vessel-test-{os.getpid()}" for root in roots]
+        self.groups = [root / f"vessel-test-{os.getpid()}-{folder.name}" for root in roots]
         (self.tree / "srv" / "key").write_text(FIRST)
-        self.installed = self.install("--key-file", "/srv/key", "--no-start")
+        if program is None:
+            self.install("--key-file", "/srv/key", "--no-start")
+        else:
+            copy(program, self.tree / "opt" / "vessel")
         units = self.tree / "etc/systemd/system"
         taken = f"--key {FIRST} --key {SECOND}"
         (units / "sim.service").write_text(SIMULATOR.format(latency=LATENCY_MS, keys=taken))
         (units / "multi-user.target.wants").mkdir(exist_ok=True)
         (units / "multi-user.target.wants" / "sim.service").symlink_to("../sim.service")
-        self.name_simulator()
+        if program is None:
+            self.name_simulator()
 
     def name_simulator(self) -> None:
         """Have the services call the simulator."""
@@ -135,17 +139,33 @@ class Booted:
         return done.stdout
 
     def __enter__(self) -> Self:
-        """Boot, without this machine's network, and wait until systemd has done what it can."""
+        """Boot."""
+        self.boot()
+        return self
+
+    def boot(self, early: Callable[[], object] | None = None) -> None:
+        """Boot, without this machine's network, and wait until systemd has done what it can; `early` is done first."""
         with (self.folder / "boot.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [*self._nspawn(), "--private-network", "--boot"],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
+        wait_until(lambda: self.run("systemctl", "is-system-running", check=False), BOOT_S)
+        if early is not None:
+            early()
         wait_until(lambda: self.run("systemctl", "is-system-running", check=False) in {"running", "degraded"}, BOOT_S)
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Power off and take the tree away."""
+        self.power_off()
+        for group in self.groups:
+            for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
+                with suppress(OSError):
+                    folder.rmdir()
+        shutil.rmtree(self.tree, ignore_errors=True)
+
+    def power_off(self) -> None:
+        """End it as a power button does, by force where that does not help."""
         if self.process is not None and self.process.poll() is None:
             self.run("systemctl", "poweroff", check=False)
             with suppress(subprocess.TimeoutExpired):
@@ -153,11 +173,16 @@ class Booted:
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
-        for group in self.groups:
-            for folder in [*sorted(group.rglob("*/"), reverse=True), group]:
-                with suppress(OSError):
-                    folder.rmdir()
-        shutil.rmtree(self.tree, ignore_errors=True)
+
+    def plug(self, cable: str, address: str) -> None:
+        """Take one end of a cable, a network device of this machine, into the booted one."""
+        subprocess.run(["ip", "link", "set", cable, "netns", str(self._leader())], check=True)
+        self.run("ip", "addr", "add", address, "dev", cable)
+        self.run("ip", "link", "set", cable, "up")
+
+    def pids(self, *units: str) -> dict[str, str]:
+        """Read the main processes of units."""
+        return {unit: self.show(unit, "MainPID") for unit in units}
 
     def attempt(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command inside and give how it ended and what it wrote."""

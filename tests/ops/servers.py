@@ -19,6 +19,18 @@ VESSEL = [sys.executable, "-m", "vessel.cli.main"]
 TIER = "power"
 
 
+def certificates(folder: Path, names: str) -> None:
+    """Make an authority and a certificate for names, as `DNS:localhost`: ca.crt, redis.crt, redis.key."""
+    steps = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.crt -subj /CN=vessel-test-ca",
+        "req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=vessel-test",
+        "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out redis.crt -extfile names",
+    )
+    (folder / "names").write_text(f"subjectAltName={names}")
+    for step in steps:
+        subprocess.run(["openssl", *step.split()], cwd=folder, check=True, capture_output=True)
+
+
 class Servers:
     """Servers, and one worker and a scheduler on them; all end with the block."""
 

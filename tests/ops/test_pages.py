@@ -51,3 +51,5 @@ def test_the_scripts_are_shell_and_say_how_they_are_used() -> None:
         )
         assert done.returncode == 2, name
         assert f"ops/{name}.sh" in done.stderr
+    alone = subprocess.run([ROOT / "ops" / "install.sh", "--keep-redis"], capture_output=True, check=False, timeout=20)
+    assert alone.returncode == 2, "it says nothing without an address"

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.ops.booted import WORKERS, Booted, missing
+from tests.ops.booted import Booted, missing
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(bool(missing()), reason=missing() or "can boot")]
@@ -60,18 +60,31 @@ def test_a_version_that_does_not_start_changes_nothing(machine: Booted) -> None:
     assert _no_stand_in(machine)
 
 
-def test_an_upgrade_replaces_workers_first_and_that_way(machine: Booted) -> None:
-    """A new version is there and an old one runs: every group has its stand-in, and all services are new in the end."""
-    units = [f"vessel-{name}" for name in ("api", "scheduler", "mcp", *(f"worker@{name}" for name in WORKERS))]
-    pids = {unit: machine.show(unit, "MainPID") for unit in units}
-    release = machine.run("readlink", "/opt/vessel/venv")
-    machine.sh(f"cp -a {release} /opt/vessel/releases/old && ln -sfn /opt/vessel/releases/old /opt/vessel/venv")
-    said = machine.run("/src/ops/install.sh")
-    assert machine.run("readlink", "/opt/vessel/venv") == release
-    told = re.findall(r"(?:replacing the worker of|restarting vessel-)(?: )?([\w-]+)", said)
-    assert sorted(told[: len(WORKERS)]) == sorted(WORKERS)
-    assert {"api", "scheduler", "mcp", "flower"} == set(told[len(WORKERS) :])
-    for unit in units:
-        assert machine.show(unit, "ActiveState") == "active", unit
-        assert machine.show(unit, "MainPID") != pids[unit], unit
+def test_an_interrupted_run_leaves_no_stand_in(machine: Booted) -> None:
+    """Ended while the old worker drains and the stand-in serves: that goes once the new worker is there."""
+    pid = machine.show(UNIT, "MainPID")
+    jobs = machine.submit(300)
+    run = machine.sh(f"setsid {SCRIPT} power >/srv/replaced 2>&1 & echo $!")
+    wait_until(lambda: machine.show("vessel-standin@power", "ActiveState") == "active", 60)
+    machine.sh(f"kill -TERM -{run}")
+    wait_until(lambda: machine.attempt("kill", "-0", run).returncode != 0, 60)
+    assert "interrupted; the stand-in of power ends when its worker is there" in machine.run("cat", "/srv/replaced")
+    wait_until(lambda: machine.show("vessel-standin@power", "ActiveState") in {"inactive", "failed"}, 120)
+    assert machine.show(UNIT, "ActiveState") == "active"
+    assert [one["state"] for one in machine.ended(jobs)] == ["succeeded"] * 300
+    machine.run(SCRIPT, "power")
+    assert machine.show(UNIT, "MainPID") not in {pid, "0"}
     assert _no_stand_in(machine)
+
+
+def test_a_worker_that_does_not_start_is_told(machine: Booted) -> None:
+    """None was active, and none is afterwards: the reader hears of it and where to look."""
+    machine.run("systemctl", "stop", UNIT)
+    folder = f"/etc/systemd/system/{UNIT}.service.d"
+    machine.sh(f"mkdir -p {folder} && printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > {folder}/broken.conf")
+    try:
+        done = machine.attempt(SCRIPT, "power")
+    finally:
+        machine.sh(f"rm -r {folder} && systemctl daemon-reload && systemctl restart {UNIT}")
+    assert done.returncode == 1
+    assert f"the worker of power does not come up. Look: journalctl -u {UNIT}" in done.stderr

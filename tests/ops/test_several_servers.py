@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import signal
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,7 @@ import redis
 
 from bench.stack import free_port
 from tests.ops.composed import OPS
-from tests.ops.servers import TIER, Servers
+from tests.ops.servers import TIER, Servers, certificates
 from tests.simulated import Process
 from tests.waiting import wait_until
 
@@ -28,26 +27,15 @@ pytestmark = [
 ]
 
 
-def _certificates(folder: Path) -> None:
-    """Make an authority and a certificate for this machine."""
-    steps = (
-        "req -x509 -newkey rsa:2048 -nodes -days 2 -keyout ca.key -out ca.crt -subj /CN=vessel-test-ca",
-        "req -newkey rsa:2048 -nodes -keyout redis.key -out redis.csr -subj /CN=localhost",
-        "x509 -req -in redis.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -out redis.crt -extfile names",
-    )
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
-    for step in steps:
-        subprocess.run(["openssl", *step.split()], cwd=folder, check=True, capture_output=True)
-
-
 def test_redis_behind_tls(tmp_path: Path) -> None:
     """Workers and producers go through TLS and check the certificate; without the authority nothing is accepted."""
     (tls := tmp_path / "tls").mkdir()
-    _certificates(tls)
+    certificates(tls, "DNS:localhost,IP:127.0.0.1")
     port = free_port()
     address = f"rediss://@localhost:{port}/0?ssl_ca_certs={tls}/ca.crt"
     conf = tmp_path / "tls.conf"
-    conf.write_text((OPS / "redis" / "tls.conf").read_text().replace("/etc/vessel/redis/tls", str(tls)))
+    text = (OPS / "redis" / "tls.conf").read_text().replace("/etc/vessel/redis/tls", str(tls))
+    conf.write_text(text.replace("/var/lib/vessel-redis", str(tmp_path)))
     with Process(tmp_path) as groq, Servers(tmp_path, groq.url, address) as servers:
         servers.redis("tls-redis", "--include", str(conf), "--tls-port", str(port))
         servers.work()

@@ -71,9 +71,13 @@ def test_all_units_are_in_the_target_and_name_the_same_files() -> None:
     installer = (OPS / "install.sh").read_text("utf-8")
     for name in LONG:
         assert "PartOf=vessel.target" in _unit(name)
-        assert name == "vessel-worker@" or f"{name}.service" in target
+    # Enabled is what it starts: what it named itself could not be disabled.
+    assert "Wants=vessel" not in target
     check = _unit("vessel-check")
-    assert "vessel-check.service" in target
+    for unit in UNITS.glob("vessel-*.*"):
+        startable = unit.stem != "vessel-credentials" or unit.suffix == ".path"
+        assert ("WantedBy=vessel.target" in unit.read_text("utf-8")) == startable, unit.name
+        assert not startable or f" {unit.name.replace('@', '@power')}" in installer, unit.name
     assert "After=vessel.target" in check, "the target would wait for the check, and the boot for the target"
     assert "Restart=" not in check
     assert _value("vessel-check", "ExecStart").endswith("check --boot --expect units")
@@ -82,6 +86,21 @@ def test_all_units_are_in_the_target_and_name_the_same_files() -> None:
     made = (OPS / "make_secrets.sh").read_text("utf-8")
     assert all(credential == "groq_api_key" or credential.partition("_")[0] in made for credential in named)
     assert "/etc/vessel" in installer
+
+
+def test_a_redis_for_other_hosts_keeps_its_data_where_it_was() -> None:
+    """The unit has no folder of its own to start in, and may write nowhere else."""
+    for name in ("local", "tls"):
+        assert "\ndir /var/lib/vessel-redis\n" in (OPS / "redis" / f"{name}.conf").read_text("utf-8"), name
+    assert _value("vessel-redis", "StateDirectory") == "vessel-redis"
+
+
+def test_secrets_of_prometheus_are_outside_of_the_checkout() -> None:
+    """What is tracked would be seen, and the installer copies ops/ for everybody to read."""
+    files = re.findall(r"_file: (\S+)", (OPS / "prometheus.yml").read_text("utf-8"))
+    assert len(files) == 2
+    assert all(file.startswith("/etc/") for file in files)
+    assert "/ops/prometheus-secrets/\n" in (OPS.parent / ".gitignore").read_text("utf-8")
 
 
 def test_keys_and_passwords_come_as_credentials() -> None:

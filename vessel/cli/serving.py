@@ -53,7 +53,8 @@ def simulate(
     if named is not None and (there := load_settings().groq_base_url) != named.rstrip("/"):
         raise BadUse(
             f"GROQ_BASE_URL is {there}, so jobs would be sent there with the key that is set, and none to this "
-            f"simulator. It was not started. Set GROQ_BASE_URL={named} for everything that calls Groq (with Compose: --env-file ops/compose/sim.env).",
+            f"simulator. It was not started. Set GROQ_BASE_URL={named} for everything that calls Groq "
+            "(with Compose: --env-file ops/compose/sim.env).",
             param="--url",
         )
     with tempfile.TemporaryDirectory(prefix="vessel-") as folder:

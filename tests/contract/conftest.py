@@ -9,9 +9,12 @@ import pytest
 from tests.contract.world import World
 from vessel.keyspace.connect import AsyncRunner
 from vessel.keyspace.lives import TTL_CLASSES, Life, family
+from vessel.settings import load_settings
+from vessel.submit import Door
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     import redis
 
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
 def world(redis_client: redis.Redis) -> World:
     """Give a store on an empty server."""
     return World(redis_client)
+
+
+@pytest.fixture
+def door(world: World, tmp_path: Path) -> Door:
+    """Give the door of the world's namespace."""
+    place = {"redis_url": "redis://localhost", "data_dir": tmp_path, "namespace": world.keys.namespace}
+    return Door(load_settings({}, **place, result_ttl=1))
 
 
 @pytest.fixture

@@ -12,24 +12,14 @@ from vessel.dispatch.ticket import render
 from vessel.jobs.steps import Answer, Issue
 from vessel.maintain import reconcile
 from vessel.maintain.reconcile import Reconciler
-from vessel.settings import load_settings
-from vessel.submit import Door
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vessel.jobs.model import Job
     from vessel.keyspace.connect import AsyncRunner
+    from vessel.submit import Door
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
-
-
-@pytest.fixture
-def door(world: World, tmp_path: Path) -> Door:
-    """Give the door of the world's namespace."""
-    place = {"redis_url": "redis://localhost", "data_dir": tmp_path, "namespace": world.keys.namespace}
-    return Door(load_settings({}, **place, result_ttl=1))
 
 
 @pytest.fixture

@@ -15,24 +15,16 @@ from vessel.gate.tokens import SHORT
 from vessel.keyspace.lives import TTL_CLASSES, Life, family
 from vessel.keyspace.script import command, word
 from vessel.maintain import Sweeper, sweep
-from vessel.settings import load_settings
-from vessel.submit import Door
 from vessel.wire import JobState
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from vessel.keyspace.connect import AsyncRunner
+    from vessel.submit import Door
     from vessel.upstream.groq import GroqUpstream
 
 pytestmark = pytest.mark.redis("fakeredis", "valkey", "redis")
-
-
-@pytest.fixture
-def door(world: World, tmp_path: Path) -> Door:
-    """Give the door of the world's namespace."""
-    place = {"redis_url": "redis://localhost", "data_dir": tmp_path, "namespace": world.keys.namespace}
-    return Door(load_settings({}, **place, result_ttl=1))
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vessel.cli import check_services as services
-from vessel.cli.check_seen import count, failed, passed, skipped
+from vessel.cli.check_seen import failed, passed, skipped
+from vessel.cli.output import counted
 
 if TYPE_CHECKING:
     from vessel.cli.check_seen import Plan, Seen, Step
@@ -50,7 +51,7 @@ def units(_plan: Plan, seen: Seen) -> list[Step]:
         return [skipped(name, title, f"not known, as systemd does not tell ({found.fault})")]
     wrong = [unit for unit in found.units if not unit.well]
     if not wrong:
-        return [passed(name, title, f"{count(len(found.units), 'unit')} active")]
+        return [passed(name, title, f"{counted(len(found.units), 'unit')} active")]
     text, waits = ", ".join(unit.text for unit in wrong), not any(unit.gave_up for unit in wrong)
     cure = seen.cures.services(wrong)
     told = cure in {step.cure for step in seen.failed}

@@ -90,8 +90,3 @@ class Seen:
     def full(self) -> bool:
         """Tell whether Redis has no memory left, so that processes cannot tell it that they live."""
         return any(step.code == "redis_full" for step in self.steps)
-
-
-def count(number: int, what: str, plural: str = "s") -> str:
-    """Write a number with its noun."""
-    return f"{number} {what}{'' if number == 1 else plural}"

@@ -13,9 +13,10 @@ from vessel.cli import installed
 from vessel.cli.backup_restore import RESTORER
 from vessel.cli.check_cures import UnitCures
 from vessel.cli.check_faces import faces, units
-from vessel.cli.check_seen import Plan, Seen, count, failed, passed, skipped
+from vessel.cli.check_seen import Plan, Seen, failed, passed, skipped
 from vessel.cli.faults import FAILED, MISSING
 from vessel.cli.launch import SIMULATOR_KEY
+from vessel.cli.output import counted
 from vessel.cli.simulated import running_simulator
 from vessel.client import GroqClient
 from vessel.errors import RedisRefused, Unreachable, VesselError, WaitTimeout
@@ -100,7 +101,7 @@ def _key(plan: Plan, seen: Seen) -> list[Step]:
         return [passed("key", "API key", "that of the simulator, which is no secret")]
     if keys:
         place = "GROQ_API_KEY_FILE" if file else "GROQ_API_KEY"
-        return [passed("key", "API key", f"{count(len(keys), 'key')} in {place}")]
+        return [passed("key", "API key", f"{counted(len(keys), 'key')} in {place}")]
     text = f"{installed.credential_source(file)} (GROQ_API_KEY_FILE) holds no usable key" if file else "none is set"
     return [failed("key", "API key", text, "key_missing", seen.cures.key(file), MISSING, waits=bool(file))]
 
@@ -134,7 +135,7 @@ def _groq(plan: Plan, seen: Seen) -> list[Step]:
         cure = "check the permissions of the key's project at https://console.groq.com/settings/limits"
         return [reached, failed("key_accepted", "Key accepted", "Groq lists no model for it", "no_models", cure)]
     seen.availability = Availability(listed, frozenset(), datetime.now(UTC).date())
-    text = f"{count(len(listed), 'model')} listed"
+    text = f"{counted(len(listed), 'model')} listed"
     if failures:
         bad = ", ".join(str(at) for at, answer in enumerate(answers, 1) if isinstance(answer, Failure))
         text += f"; {len(lists)} of {len(answers)} keys are accepted, number {bad} of the file is not"
@@ -215,7 +216,7 @@ def _workers(plan: Plan, seen: Seen) -> list[Step]:
         return [failed(name, title, text, "worker_missing", cure)]
     processes = seen.redis.run(command("HLEN", door.keys.slots, parse=int))
     slots = seen.redis.run(door.slots())
-    text = f"every tier is served ({len(alive)}), by {count(processes, 'process', 'es')} with {slots} slots"
+    text = f"every tier is served ({len(alive)}), by {counted(processes, 'process', 'processes')} with {slots} slots"
     return [passed(name, title, text)]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,21 +20,54 @@ from vessel.embedded import EmbeddedServer
 from vessel.registry import load_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from vessel.settings import Settings
 
 READY_S = 60.0
+PORTS = range(10_000, 32_768)
+PROCESSES = 16
+"""How many processes of a test run have ports of their own."""
+SPAN = 32
+"""The ports that are kept free behind the last of a part, for spans that begin there."""
 KEY = "gsk_simulated0000000000000000000000000000"
 
 
-def free_port() -> int:
-    """Find a port that nobody listens on."""
+def free_port(span: int = 1) -> int:
+    """Find the first of `span` consecutive ports that nobody listens on.
+
+    They are below those that Linux gives to outgoing connections, of which one could take a port before it is used.
+    Each process of a test run has a part of them to itself, and goes round it, as another one could do that too.
+    """
+    while True:
+        first = next(_firsts)
+        ports = range(first, first + span)
+        if all(map(_is_free, ports)):
+            for _ in ports[1:]:
+                next(_firsts)
+            return first
+
+
+def _own_ports() -> Iterator[int]:
+    """Go round the part of the ports that is this process' own, from anywhere: other test runs may do the same."""
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    part = len(PORTS) // PROCESSES
+    own = PORTS[process % PROCESSES * part :][: part - SPAN]
+    begin = secrets.randbelow(len(own))
+    return itertools.cycle((*own[begin:], *own[:begin]))
+
+
+_firsts = _own_ports()
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class Stack:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VESSEL = [sys.executable, "-m", "vessel.cli.main"]
 READY_S = 60.0
+PROCESSES_WITH_METRICS = 4
+"""Three workers and the scheduler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,8 @@ class Up:
         self.data_dir = data_dir
         leave_out = () if flower else ("--no-flower",)
         data_dir.mkdir(parents=True, exist_ok=True)
-        ports = {f"VESSEL_{name}_PORT": str(free_port()) for name in ("API", "FLOWER", "MCP", "METRICS")}
+        ports = {f"VESSEL_{name}_PORT": str(free_port()) for name in ("API", "FLOWER", "MCP")}
+        ports["VESSEL_METRICS_PORT"] = str(free_port(PROCESSES_WITH_METRICS))
         self.env = environment(data_dir, **(ports | more))
         self.events: list[dict[str, Any]] = []
         self.log = (data_dir / "up.log").open("wb")

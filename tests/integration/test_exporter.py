@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def test_processes_of_one_host_take_a_port_each(tmp_path: Path) -> None:
     """The second one finds the first one's port taken and takes the next; both can be scraped."""
-    first_port = free_port()
+    first_port = free_port(2)
     settings = load_settings({}, data_dir=tmp_path, metrics_port=first_port)
     one, two = Instruments(Source.WORKER), Instruments(Source.WORKER)
     one.set("vessel_worker_slots", 1)

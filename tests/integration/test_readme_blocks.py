@@ -20,7 +20,7 @@ import pytest
 from typer.main import get_command
 
 from tests.integration.forking import Forks
-from tests.integration.running_up import Up, listens
+from tests.integration.running_up import PROCESSES_WITH_METRICS, Up, listens
 from tests.waiting import wait_until
 from vessel.cli.commands.examples import EXAMPLES
 from vessel.cli.main import app
@@ -105,7 +105,9 @@ def _named(block: Block) -> str:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Give what the README says is running in another terminal."""
     with Up(tmp_path_factory.mktemp("readme"), flower=True) as running:
-        wait_until(lambda: listens(int(running.env["VESSEL_FLOWER_PORT"])), 60)
+        first = int(running.env["VESSEL_METRICS_PORT"])
+        served = [int(running.env["VESSEL_FLOWER_PORT"]), *range(first, first + PROCESSES_WITH_METRICS)]
+        wait_until(lambda: all(map(listens, served)), 60)
         yield running
 
 

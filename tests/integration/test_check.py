@@ -153,6 +153,13 @@ def test_each_cause_has_its_code(
     assert KEY not in json.dumps(found.document)
 
 
+def test_a_boot_ends_with_its_deadline(check: Checking, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks again by itself, so no step of a look waits; with that patience this test would not end."""
+    monkeypatch.setattr("vessel.cli.check_steps.PATIENCE_S", 1e6)
+    found = check("--boot", "--deadline", "0", "--no-inference", "--expect", "none", VESSEL_NAMESPACE="empty")
+    assert (found.code, found.failed) == (1, ["worker_missing", "sweeper_missing"])
+
+
 def test_a_silent_upstream_is_not_a_refused_key(check: Checking) -> None:
     """Where something listens that is no Groq, the answer says so; the key is not blamed."""
     with socket.socket() as silent:

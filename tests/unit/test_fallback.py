@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vessel.jobs.model import Hop
 from vessel.routing.fallback import (
+    LEAST_DELAY_MS,
     MAX_UNCOUNTED,
     OUTAGE_CAP_MS,
     Complete,
@@ -98,6 +99,9 @@ CONSEQUENCES: dict[Reason, tuple[Decision | type[Decision], Decision | type[Deci
 }
 
 
+NEVER_TAKE_IT = (Reason.TOO_LARGE, Reason.CONTEXT_LENGTH, Reason.LACKS_TOOLS, Reason.MODEL_GONE)
+
+
 def test_the_table_covers_every_reason() -> None:
     """A new reason cannot be forgotten here."""
     assert set(CONSEQUENCES) == set(Reason)
@@ -106,8 +110,9 @@ def test_the_table_covers_every_reason() -> None:
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_its_consequence(reason: Reason) -> None:
     """What follows a failure depends on its reason, the calls made and the hops that are left."""
-    # A model that is gone and has no successor is among the unavailable ones.
+    # A model that is gone and has no successor is among the unavailable ones; the others cannot take this job either.
     gone: dict[str, Any] = {"unavailable": frozenset({"third"})} if reason is Reason.MODEL_GONE else {}
+    gone |= {"unfit": frozenset({0, 1})} if reason in NEVER_TAKE_IT else {}
     found = (
         decided(reason),
         decided(reason, counted_attempts=2, attempts_on_this_hop=2),
@@ -181,7 +186,10 @@ def test_a_blocked_or_gone_hop_is_stepped_over() -> None:
 def test_a_gone_or_too_small_last_model_leaves_the_blocked_ones_worth_waiting_for() -> None:
     """A job that stepped down because of quota goes back when the lower models cannot serve it."""
     for reason in (Reason.MODEL_GONE, Reason.TOO_LARGE):
-        found = decided(reason, wait_ms={"first": 30_000}, unavailable=frozenset({"third"}), **LAST)
+        gone, never = frozenset({"third"}), frozenset({1})
+        found = decided(
+            reason, wait_ms={"first": 30_000}, unavailable=gone, unfit=never, tried=frozenset({"second"}), **LAST
+        )
         assert found == Park(30_000, str(reason), 0)
 
 
@@ -194,7 +202,7 @@ def test_a_gone_model_with_a_live_successor_is_asked_again() -> None:
 def test_too_large_fails_with_its_sizes() -> None:
     """Nobody has to guess by how much a prompt is too long."""
     outcome = failed(Reason.TOO_LARGE, requested=34_031, limit_value=8_000)
-    decision = decide(situation(hop=2), outcome)
+    decision = decide(situation(hop=2, unfit=frozenset({0, 1})), outcome)
 
     assert isinstance(decision, Fail)
     assert "34031 tokens are asked for, 8000 are allowed" in decision.message
@@ -233,6 +241,40 @@ def test_a_model_that_was_passed_over_is_gone_back_to() -> None:
     decision = decided(Reason.TOO_LARGE, hop=1, hops=HOPS[:2], tried=frozenset({"second"}))
     assert isinstance(decision, Park)
     assert decision.hop == 0
+
+
+@pytest.mark.parametrize("reason", NEVER_TAKE_IT)
+def test_a_model_that_was_asked_and_may_serve_later_is_gone_back_to(reason: Reason) -> None:
+    """A fallback that never takes the job says nothing about the model whose 503 passes; there is a pause between."""
+    gone = frozenset({"second"})
+    decision = decided(reason, hop=1, hops=HOPS[:2], unavailable=gone, counted_attempts=0, uncounted_attempts=4)
+    assert isinstance(decision, Park)
+    assert (decision.hop, decision.timed) == (0, True)
+    assert decision.delay_ms > LEAST_DELAY_MS
+    assert "first" in decision.note
+
+
+@pytest.mark.parametrize("reason", NEVER_TAKE_IT)
+def test_a_chain_of_which_no_model_takes_the_job_ends_it(reason: Reason) -> None:
+    """Whether an attempt tells so or only the gate did, it is never asked in a circle."""
+    gone = frozenset({"second"})
+    decision = decided(reason, hop=1, hops=HOPS[:2], unavailable=gone, unfit=frozenset({0}), tried=frozenset())
+    assert isinstance(decision, Fail)
+    assert decision.reason == str(reason)
+    assert "No other model of the chain" in decision.message
+
+
+def test_what_never_fits_a_cap_goes_back_to_a_model_that_fitted() -> None:
+    """It was left for another reason, and may be the cheaper one."""
+    decision = decide(situation(hop=2, unfit=frozenset({1})), failed(Reason.OVER_BUDGET, detail=NEVER))
+    assert isinstance(decision, Park)
+    assert decision.hop == 0
+
+
+def test_quota_sends_no_job_to_a_model_that_never_takes_it() -> None:
+    """That one is free at once, and would send it back at once."""
+    decision = decided(Reason.RATE_LIMITED, 60, unfit=frozenset({0, 1}), tried=frozenset(), **LAST)
+    assert decision == Park(60_000, "rate_limited", 2)
 
 
 def test_one_requests_403_does_not_go_on_for_ever() -> None:
@@ -281,7 +323,7 @@ def test_what_never_fits_a_cap_goes_down_the_chain_and_fails_at_its_end() -> Non
     blocked = {"first": 60_000, "second": 60_000}
     assert decide(situation(wait_ms=blocked), never) == Reroute(1, "over_budget")
     assert decide(situation(unavailable=frozenset({"second"})), never) == Reroute(2, "over_budget")
-    told = decide(situation(hop=2, wait_ms=blocked), never)
+    told = decide(situation(hop=2, wait_ms=blocked, unfit=frozenset({0, 1})), never)
     assert isinstance(told, Fail)
     assert (told.state, told.reason) == (JobState.FAILED, "over_budget")
 
@@ -371,6 +413,8 @@ def test_a_failure_tells_what_happened_what_was_done_and_what_to_do() -> None:
             "jitter": st.floats(0, 1, exclude_max=True),
             "deadline_at": st.none() | st.integers(NOW - 10, NOW + 100_000),
             "unavailable": st.frozensets(st.sampled_from(["first", "second", "third"])),
+            "unfit": st.frozensets(st.integers(0, 2)),
+            "tried": st.frozensets(st.sampled_from(["first", "second", "third"])),
             "wait_ms": st.dictionaries(st.sampled_from(["first", "second", "third"]), st.integers(1, 10**7)),
         }
     ),
@@ -393,6 +437,7 @@ def test_no_decision_breaks_a_promise(
     if isinstance(decision, Reroute):
         assert decision.hop > s.hop
         assert s.hops[decision.hop].model not in s.unavailable
+        assert decision.hop not in s.unfit
     if isinstance(decision, Fail):
         assert decision.state in {JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED}
         assert decision.message

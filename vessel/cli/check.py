@@ -48,7 +48,7 @@ def check(
     registry = load_registry(settings.registry)
     chosen = split_tiers(tiers, registry, option="--tiers") if tiers is not None else tuple(registry.tiers)
     expected, units = _expected(expect, boot=boot)
-    plan = Plan(settings, chosen, expected, inference, timeout_s, units)
+    plan = Plan(settings, chosen, expected, inference, timeout_s, units, not boot)
     if not as_json:
         say("🔥 Groq Hot Vessel Boot Verification")
     tell = _quiet if as_json else _print

@@ -61,6 +61,8 @@ class Plan:
     inference_s: float
     units: bool = False
     """Whether systemd's units of Vessel have to be active; the cures then name them."""
+    patient: bool = True
+    """Whether workers and sweeper have a moment to show that they live; a boot repeats the whole look instead."""
 
 
 @dataclass(slots=True)

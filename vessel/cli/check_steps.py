@@ -208,7 +208,7 @@ def _workers(plan: Plan, seen: Seen) -> list[Step]:
         return [skipped(name, title, "not known, as Redis was not reached")]
     door = Door(plan.settings)
     runner = seen.redis
-    alive = patiently(lambda: runner.run(door.alive(plan.tiers)), lambda one: all(one.values()))
+    alive = patiently(lambda: runner.run(door.alive(plan.tiers)), lambda one: all(one.values()), patient=plan.patient)
     asleep = [tier for tier, count in alive.items() if not count]
     if asleep:
         text = f"none is alive for {', '.join(asleep)}: their jobs wait"
@@ -225,7 +225,7 @@ def _sweeper(plan: Plan, seen: Seen) -> list[Step]:
     if seen.redis is None:
         return [skipped(name, title, "not known, as Redis was not reached")]
     runner, role = seen.redis, command("GET", Door(plan.settings).keys.role("sweeper"), parse=word)
-    owner = patiently(lambda: runner.run(role), lambda found: found not in NOBODY)
+    owner = patiently(lambda: runner.run(role), lambda found: found not in NOBODY, patient=plan.patient)
     if owner not in NOBODY:
         return [passed(name, title, f"run by {owner}")]
     if owner:
@@ -279,9 +279,9 @@ def _inference(plan: Plan, seen: Seen) -> list[Step]:
     return [passed(name, title, text)]
 
 
-def patiently(look: Callable[[], T], well: Callable[[T], bool]) -> T:
-    """Look until it is well, for a few seconds at most; returns what was seen last."""
-    until = time.monotonic() + PATIENCE_S
+def patiently(look: Callable[[], T], well: Callable[[T], bool], *, patient: bool = True) -> T:
+    """Look until it is well, once or for a few seconds at most; returns what was seen last."""
+    until = time.monotonic() + (PATIENCE_S if patient else 0.0)
     while not well(found := look()) and time.monotonic() < until:
         time.sleep(LOOK_S)
     return found

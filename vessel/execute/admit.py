@@ -87,7 +87,8 @@ class Admission:
             case "too_large":
                 sizes = f"{self.call.prompt_tokens} prompt + {self.call.output_tokens} output tokens"
                 limit, name = answer.limit, answer.detail
-                text = f"{model} allows {limit} {name.upper()}, fewer than this request needs ({sizes})."
+                text = f"{model} allows {limit} {name.upper()}, fewer than this request needs ({sizes}). Shorten the "
+                text += "prompt or lower max_completion_tokens."
                 return Failure(model, Reason.TOO_LARGE, text, limit_name=name)
             case "too_dear":
                 return Failure(model, Reason.OVER_BUDGET, self._too_dear(answer), detail=NEVER)

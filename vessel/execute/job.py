@@ -21,7 +21,7 @@ from vessel.gate.limiter import PERIOD_MS
 from vessel.jobs.steps import NO_ATTEMPT, Answer, Final, Wait
 from vessel.observe.logs import get_logger
 from vessel.registry import Vessel, vessel_of
-from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide
+from vessel.routing.fallback import Complete, Decision, Fail, Park, Reroute, Retry, Situation, decide, unfit
 from vessel.upstream.outcome import Charge, Failure, Outcome, Reason, Success
 from vessel.usage.rows import Call, bill_of, counts, ending, usage_of
 from vessel.wire import JobState, Policy
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _CANCELLED = Fail(JobState.CANCELLED, "cancelled", "It was cancelled before anything more was sent.")
 
 log = get_logger(__name__)
+
+
+def _unfit(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Failure) and unfit(outcome)
 
 
 class JobRun:
@@ -171,11 +175,6 @@ class JobRun:
                 self.executor.note_outage(call.model.id, str(outcome.reason))
         return state == "open"
 
-    def _too_small(self) -> frozenset[str]:
-        """Name the models that have already said that this request is too large for them."""
-        sizes = {Reason.TOO_LARGE, Reason.CONTEXT_LENGTH}
-        return frozenset(attempt.model for attempt in self.job.attempts if attempt.reason in sizes)
-
     def _decide(self, outcome: Outcome, *, counted: bool = False, outage: bool = False) -> Decision:
         if isinstance(outcome, Success):
             return Complete()
@@ -196,7 +195,8 @@ class JobRun:
                 now_ms=self.executor.now_ms(),
                 deadline_at=self.job.deadline_at,
                 jitter=random.random(),  # noqa: S311  jitter, not a secret
-                unavailable=self.executor.unavailable(self.job.hops) | self._too_small(),
+                unavailable=self.executor.unavailable(self.job.hops),
+                unfit=self.job.unfit,
                 outage=outage,
                 wait_ms=self.executor.wait_ms(self.job.hops),
                 created_at=self.job.waits_since,
@@ -222,24 +222,26 @@ class JobRun:
                 hop = decision.hop if isinstance(decision, Park) else self.hop
                 note, timed = (decision.note, decision.timed) if isinstance(decision, Park) else ("", False)
                 told = f"{self._text(outcome)} {note}".strip()
-                wait = Wait(decision.delay_ms, decision.reason, told, at_gate and not timed, self._look_ms())
+                wait = Wait(decision.delay_ms, decision.reason, told, at_gate and not timed, self._look_ms(),
+                            unfit=_unfit(outcome))  # fmt: skip
                 return await self._send_on(self.executor.store.park(self.held, self.ended, hop, wait), JobState.PARKED)
             case Reroute():
-                return await self._reroute(decision, self._text(outcome))
+                return await self._reroute(decision, outcome)
             case Fail():
                 fields: dict[str, str | bytes] = {"reason": decision.reason, "message": decision.message}
                 return await self._finish(Final(decision.state, fields))
             case _ as never:
                 assert_never(never)
 
-    async def _reroute(self, decision: Reroute, message: str) -> str:
+    async def _reroute(self, decision: Reroute, outcome: Outcome | None) -> str:
         """Go on with the chain in the next tier's queue, or in this one when nobody serves that tier."""
         tier = self.job.hops[decision.hop].tier
         queue = queue_for(tier, self.job.priority) if self.executor.alive.get(tier) else self.job.queue
         log.info("job.rerouted", job_id=self.job.id, tier=tier, model=self.job.hops[decision.hop].model,
                  reason=decision.reason)  # fmt: skip
         return await self._send_on(self.executor.store.requeue(
-            self.held, self.ended, decision.hop, queue, reason=decision.reason, message=message
+            self.held, self.ended, decision.hop, queue, reason=decision.reason, message=self._text(outcome),
+            unfit=_unfit(outcome),
         ), JobState.QUEUED)  # fmt: skip
 
     def _look_ms(self) -> int:

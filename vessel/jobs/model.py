@@ -188,6 +188,8 @@ class Job:
     at_model: str = ""
     """The model whose gate it has a booking or a call at."""
     waits_for_gate: bool = False
+    unfit: frozenset[int] = frozenset()
+    """Hops whose model said that it can never take the job; also the gate says so, of which no attempt tells."""
     start_at: int | None = None
     asked_at: int | None = None
     """When its batch was made, where its `max_wait` counts from then."""

@@ -185,13 +185,20 @@ def read_job(record: Mapping[str, bytes]) -> Job:
         idem=_text(record, "idem"),
         reply=_text(record, "reply"),
         builtin_tools=tuple(t for t in _text(record, "tools").split(",") if t),
-        at_model=_text(record, "at_model"),
-        waits_for_gate=_text(record, "waits") == "1",
-        start_at=_number(record, "start_at"),
         trace=_text(record, "trace"),
         request_id=_text(record, "request"),
+        **_way_on(record),
         **_stream_and_batch(record),
     )
+
+
+def _way_on(record: Mapping[str, bytes]) -> dict[str, Any]:
+    return {
+        "at_model": _text(record, "at_model"),
+        "waits_for_gate": _text(record, "waits") == "1",
+        "unfit": frozenset(int(hop) for hop in _text(record, "unfit").split(",") if hop),
+        "start_at": _number(record, "start_at"),
+    }
 
 
 def _stream_and_batch(record: Mapping[str, bytes]) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Wait:
     """Why and how long a job waits: for a time, or (`for_gate`) in the backlog until the gate has room.
 
     In the backlog the delay is only what is told; `look_ms` is when it is to be looked at all the same, 0 for never.
+    `unfit`: the hop that it leaves can never take it.
     """
 
     delay_ms: int
@@ -111,6 +112,7 @@ class Wait:
     message: str = ""
     for_gate: bool = False
     look_ms: int = 0
+    unfit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,7 +212,7 @@ class JobStore:
     def park(self, held: Held, ending: Ending, hop: int, wait: Wait) -> Call[Answer]:
         """Park on the hop the job will go on with: for a time, or in the backlog until the gate has room."""
         target = held.job.hops[hop]
-        args = self._ending(held, ending) | self._onward(held, hop, wait.reason, wait.message) | {
+        args = self._ending(held, ending) | self._onward(held, hop, wait.reason, wait.message, unfit=wait.unfit) | {
             "from": sources(Verb.PARK),
             "to": JobState.PARKED,
             "delay_ms": max(1, wait.delay_ms),
@@ -224,17 +224,21 @@ class JobStore:
         names = _named(self.of(held.job, model=target.model), self.gate(held.job, ending.charge))
         return load("park").call(names, args, _answer)
 
-    def requeue(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str) -> Call[Answer]:
-        """Requeue on the hop's own queue, ticket in the same step."""
-        return self._send_on(held, ending, hop, queue, reason=reason, message=message, verb=Verb.REQUEUE)
+    def requeue(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str,
+                unfit: bool = False) -> Call[Answer]:  # fmt: skip
+        """Requeue on the hop's own queue, ticket in the same step; `unfit` as in `Wait`."""
+        onward = self._onward(held, hop, reason, message, queue, unfit=unfit)
+        return self._send_on(held, ending, hop, queue, onward, Verb.REQUEUE)
 
     def release(self, held: Held, ending: Ending = NO_ATTEMPT) -> Call[Answer]:
         """Release a job that has not started: no attempt is used and its booking goes back."""
-        return self._send_on(held, ending, held.job.hop, held.job.queue, reason="", message="", verb=Verb.RELEASE)
+        hop, queue = held.job.hop, held.job.queue
+        return self._send_on(held, ending, hop, queue, self._onward(held, hop, "", "", queue), Verb.RELEASE)
 
-    def _send_on(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str,
-                 verb: Verb) -> Call[Answer]:  # fmt: skip
-        args = self._ending(held, ending) | self._onward(held, hop, reason, message, queue) | {
+    def _send_on(
+        self, held: Held, ending: Ending, hop: int, queue: str, onward: dict[str, Arg], verb: Verb
+    ) -> Call[Answer]:
+        args = self._ending(held, ending) | onward | {
             "from": sources(verb),
             "to": JobState.QUEUED,
             "verb": f"{verb}d",
@@ -263,8 +267,10 @@ class JobStore:
             "back_nano": ending.back.nano_usd,
         }
 
-    def _onward(self, held: Held, hop: int, reason: str, message: str, queue: str = "") -> dict[str, Arg]:
-        target = held.job.hops[hop]
+    def _onward(
+        self, held: Held, hop: int, reason: str, message: str, queue: str = "", *, unfit: bool = False
+    ) -> dict[str, Arg]:
+        target, never = held.job.hops[hop], held.job.unfit | ({held.job.hop} if unfit else set())
         return {
             "reason": reason,
             "message": message,
@@ -272,6 +278,7 @@ class JobStore:
             "tier": target.tier,
             "model": target.model,
             "queue_name": queue or held.job.queue,
+            "unfit": ",".join(map(str, sorted(never))),
         }
 
     def _waits_in(self, job: Job) -> dict[str, Arg]:

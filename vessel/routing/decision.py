@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class Situation:
     """All that a decision may look at. Attempt counts include the outcome's own call; times are epoch ms of Redis.
 
-    `unavailable`: models of the chain that cannot serve this job any more, gone or too small for it. `tried`: models
-    that were called for this job before. `wait_ms`: models
-    known to be blocked, and for how long. `jitter`: a random number in [0, 1). `outage`: the model's breaker is open,
-    so failures are no fault of the job. `failover`: the hop of the failover vessel, where this job may go there now;
-    otherwise `failover_note` says why not, and `failover_in_ms` when to ask again, 0 where asking does not help.
-    `streamed`: a reader may have seen the beginning of this call's answer.
+    `unavailable`: models of the chain that nobody serves any more. `unfit`: hops that can never take this job. `tried`:
+    models that were called for it before. `wait_ms`: models known to be blocked, and for how long. `jitter`: a random
+    number in [0, 1). `outage`: the model's breaker is open, so failures are no fault of the job. `failover`: the hop of
+    the failover vessel, where this job may go there now; otherwise `failover_note` says why not, and `failover_in_ms`
+    when to ask again, 0 where asking does not help. `streamed`: a reader may have seen the beginning of this call's
+    answer.
     """
 
     hops: tuple[Hop, ...]
@@ -36,6 +36,7 @@ class Situation:
     deadline_at: int | None = None
     jitter: float = 0.5
     unavailable: frozenset[str] = frozenset()
+    unfit: frozenset[int] = frozenset()
     tried: frozenset[str] = frozenset()
     outage: bool = False
     wait_ms: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))

@@ -12,11 +12,11 @@ from vessel.upstream.outcome import NEVER, Failure, Reason, Success
 from vessel.wire import JobState, OnOutage, Priority, SpeedPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vessel.upstream.outcome import Outcome
 
-__all__ = ["Complete", "Decision", "Fail", "Park", "Reroute", "Retry", "Situation", "decide"]
+__all__ = ["Complete", "Decision", "Fail", "Park", "Reroute", "Retry", "Situation", "decide", "unfit"]
 
 MAX_UNCOUNTED = 50
 """Calls that count against nobody (429, 404, 503, bad key) may not go on for ever either."""
@@ -63,6 +63,11 @@ def decide(situation: Situation, outcome: Outcome) -> Decision:
             return _fail_over(situation, outcome, _after(situation, outcome))
         case _ as never:
             assert_never(never)
+
+
+def unfit(failure: Failure) -> bool:
+    """Tell whether a model says of a request that it can never take it, asked again or not."""
+    return failure.reason in _UNFIT or (failure.reason is Reason.OVER_BUDGET and failure.detail == NEVER)
 
 
 def _broken(failure: Failure) -> Fail:
@@ -134,7 +139,7 @@ _FINAL = frozenset({Reason.CANCELLED, Reason.BAD_REQUEST, Reason.RESPONSE_TOO_LA
 _OF_AN_OUTAGE = frozenset({Reason.SERVER_ERROR, Reason.TIMEOUT, Reason.CONNECTION_LOST, Reason.FORBIDDEN})
 """What an outage looks like beside refusals; alone it may be the job's own trouble."""
 
-_NOT_THIS_MODEL = frozenset({Reason.TOO_LARGE, Reason.CONTEXT_LENGTH, Reason.MODEL_GONE})
+_UNFIT = frozenset({Reason.TOO_LARGE, Reason.CONTEXT_LENGTH, Reason.LACKS_TOOLS})
 _VESSEL_WIDE = frozenset(
     {
         *(Reason.CONNECT_FAILED, Reason.OVER_CAPACITY, Reason.UNAUTHORIZED, Reason.NO_KEY),
@@ -197,12 +202,10 @@ def _wait_for_quota(s: Situation, failure: Failure) -> Decision:
 
 def _replace_model(s: Situation, failure: Failure) -> Decision:
     down = _step_down(s, failure)
-    if down is not None:
-        return down
-    if s.hops[s.hop].model not in s.unavailable:  # a successor serves in its name
+    if _usable(s, s.hop) and not isinstance(down, Reroute):  # a successor serves in its name
         return Retry(0, str(failure.reason))
-    advice = "No model of the chain is served any more. `vessel models --refresh` shows what is; name one of those."
-    return _fail(s, failure, advice)
+    whole = "No other model of the chain can take the job" if s.unfit else "No model of the chain is served any more"
+    return down or _fail(s, failure, f"{whole}. `vessel models --refresh` shows what is served; name one of those.")
 
 
 def _wait_for_key(s: Situation, failure: Failure) -> Decision:
@@ -215,9 +218,10 @@ def _wait_for_key(s: Situation, failure: Failure) -> Decision:
 def _held_back(s: Situation, failure: Failure) -> Decision:
     """Wait until the gate opens; use another model while only this one is held back, or is too dear for a cap."""
     if failure.reason is Reason.OVER_BUDGET and failure.detail == NEVER:
-        after = range(s.hop + 1, len(s.hops))
-        cheaper = next((hop for hop in after if s.hops[hop].model not in s.unavailable), None)
-        return _fail(s, failure, "") if cheaper is None else Reroute(cheaper, str(failure.reason))
+        cheaper = next((hop for hop in range(s.hop + 1, len(s.hops)) if _usable(s, hop)), None)
+        if cheaper is not None:
+            return Reroute(cheaper, str(failure.reason))
+        return _go_back(s, failure, _worth_going_back(s, failure)) or _fail(s, failure, "")
     if failure.reason is Reason.BREAKER_OPEN and failure.detail == "model":
         down = _step_down(s, failure)
         if down is not None:
@@ -267,26 +271,37 @@ def _park(s: Situation, failure: Failure, delay_ms: int, hop: int) -> Decision:
 
 
 def _step_down(s: Situation, failure: Failure) -> Decision | None:
-    """Go to the next hop that can serve; wait for one that is only blocked; None when the chain is exhausted."""
-    after = range(s.hop + 1, len(s.hops))
-    usable = [hop for hop in after if s.hops[hop].model not in s.unavailable]
-    for hop in usable:
+    """Go to the next hop that can serve; wait for one that may serve later; None when the chain is exhausted."""
+    after = [hop for hop in range(s.hop + 1, len(s.hops)) if _usable(s, hop)]
+    for hop in after:
         if _blocked_ms(s, hop) <= _patience_ms(s):
             return Reroute(hop, str(failure.reason))
     if failure.reason is Reason.RATE_LIMITED:
         return None  # the current model competes with the blocked ones
-    usable += [hop for hop in range(s.hop) if _worth_going_back(s, failure, hop)]
-    if not usable:
+    return _go_back(s, failure, after + _worth_going_back(s, failure))
+
+
+def _go_back(s: Situation, failure: Failure, hops: Sequence[int]) -> Decision | None:
+    """Wait for the hop that is free first; one that was asked before and is not blocked has a pause all the same."""
+    if not hops:
         return None
-    soonest = min(usable, key=lambda hop: (_blocked_ms(s, hop), hop))
-    return _park(s, failure, max(LEAST_DELAY_MS, _blocked_ms(s, soonest)), soonest)
+    soonest = min(hops, key=lambda hop: (_blocked_ms(s, hop), hop))
+    model, delay = s.hops[soonest].model, max(LEAST_DELAY_MS, _blocked_ms(s, soonest))
+    if soonest > s.hop or model not in s.tried:
+        return _park(s, failure, delay, soonest)
+    delay = max(delay, _backoff_ms(s, _tries(s)))
+    told = f"What {model} said before may pass, so the job goes back to it."
+    return _too_late(s, failure, delay) or Park(delay, str(failure.reason), soonest, timed=True, note=told)
 
 
-def _worth_going_back(s: Situation, failure: Failure, hop: int) -> bool:
-    """Tell whether an earlier model may serve yet: one that is only blocked, or was passed over without a call."""
-    model = s.hops[hop].model
-    passed_over = failure.reason in _NOT_THIS_MODEL and model not in s.tried
-    return model not in s.unavailable and (_blocked_ms(s, hop) > 0 or passed_over)
+def _worth_going_back(s: Situation, failure: Failure) -> list[int]:
+    """Name the earlier hops that may serve yet: where this one never will, all that did not say the same of the job."""
+    never = unfit(failure) or failure.reason is Reason.MODEL_GONE
+    return [hop for hop in range(s.hop) if _usable(s, hop) and (never or _blocked_ms(s, hop) > 0)]
+
+
+def _usable(s: Situation, hop: int) -> bool:
+    return hop not in s.unfit and s.hops[hop].model not in s.unavailable
 
 
 def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:
@@ -294,14 +309,14 @@ def _first_free(s: Situation, wait_ms: int) -> tuple[int, int]:
     waits = [(wait_ms, s.hop)]
     for hop, candidate in enumerate(s.hops):
         passed_over = hop < s.hop and candidate.model not in s.tried
-        if hop != s.hop and candidate.model not in s.unavailable and (_blocked_ms(s, hop) or passed_over):
+        if hop != s.hop and _usable(s, hop) and (_blocked_ms(s, hop) or passed_over):
             waits.append((max(LEAST_DELAY_MS, _blocked_ms(s, hop)), hop))
     return min(waits)
 
 
 def _first_usable(s: Situation) -> int:
     chain = [hop for hop, candidate in enumerate(s.hops) if vessel_of(candidate.model) is Vessel.GROQ]
-    return next((hop for hop in chain if s.hops[hop].model not in s.unavailable), chain[0] if chain else s.hop)
+    return next((hop for hop in chain if _usable(s, hop)), chain[0] if chain else s.hop)
 
 
 def _blocked_ms(s: Situation, hop: int) -> int:

@@ -6,7 +6,7 @@
 -- KEYS: job events leases parked ledger sums tag_sums gate bookings inflight fed backlog flows groups
 -- KEYS: budget whole batch batch_calls spend_events
 -- ARGV: id generation owner attempt label unknown failed outcome_row ledger_row ttl_ms
--- ARGV: from to delay_ms reason message hop tier model queue_name
+-- ARGV: from to delay_ms reason message hop tier model queue_name unfit
 -- ARGV: configured back_requests back_prompt back_output back_nano in_backlog look_ms group flow
 -- include: record
 -- include: gate
@@ -31,6 +31,7 @@ end
 local due = held[4] == '1' and now or now + delay_ms
 redis.call('HSET', job, 'state', to, 'updated', ms(now), 'until', ms(due), 'reason', reason, 'message', message,
   'hop', hop, 'tier', tier, 'model', model, 'queue', queue_name, 'waits', in_backlog)
+if unfit ~= '' then redis.call('HSET', job, 'unfit', unfit) end
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
 redis.call('ZREM', fed, id)

@@ -2,7 +2,7 @@
 -- KEYS: job events leases tickets queue ledger sums tag_sums gate bookings inflight fed
 -- KEYS: budget whole batch batch_calls spend_events
 -- ARGV: id generation owner attempt label unknown failed outcome_row ledger_row ttl_ms
--- ARGV: from to verb reason message hop tier model queue_name template repr
+-- ARGV: from to verb reason message hop tier model queue_name unfit template repr
 -- ARGV: configured back_requests back_prompt back_output back_nano
 -- include: record
 -- include: ticket
@@ -27,6 +27,7 @@ if not among(from, held[1]) or held[2] ~= generation or held[3] ~= owner then
 end
 redis.call('HSET', job, 'state', to, 'updated', ms(now), 'reason', reason, 'message', message, 'hop', hop,
   'tier', tier, 'model', model, 'queue', queue_name)
+if unfit ~= '' then redis.call('HSET', job, 'unfit', unfit) end
 redis.call('HDEL', job, 'owner', 'lease')
 redis.call('ZREM', leases, id)
 push_ticket(job, queue, tickets, template, queue_name, id, generation, repr, now)

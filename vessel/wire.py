@@ -142,6 +142,11 @@ PICO = -12
 """The exponent of the unit, 10^-12 USD, in which scripts add money up."""
 
 
+Labels = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
 class Policy(BaseModel):
     """The `vessel` object of a request: how the job is to be served."""
 
@@ -161,9 +166,7 @@ class Policy(BaseModel):
     builtin_tools: tuple[Annotated[BuiltinTool, BeforeValidator(builtin_tool)], ...] = ()
     idempotency_key: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[\x20-\x7e]+$")] | None = None
     webhook: Annotated[str, Field(max_length=2048)] | None = None
-    tags: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(
-        default_factory=dict, max_length=16
-    )
+    tags: Labels = Field(default_factory=dict)
 
     @field_validator("deadline", "max_wait", mode="before")
     @classmethod
@@ -212,10 +215,21 @@ class ChatRequest(BaseModel):
     seed: Annotated[int, Field(strict=True)] | None = None
     stream: StrictBool | None = None
     tools: Annotated[list[dict[str, Any]], Field(max_length=128)] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    metadata: Labels | None = None
     response_format: dict[str, Any] | None = None
     reasoning_effort: Literal["none", "default", "low", "medium", "high"] | None = None
     user: str | None = None
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _sent(cls, choice: object, info: ValidationInfo) -> object:
+        if isinstance(choice, dict) and choice.get("type") == "function":
+            named = (tool.get("function") for tool in [choice, *(info.data.get("tools") or ())])
+            wanted, *sent = [one.get("name") if isinstance(one, dict) else None for one in named]
+            if wanted is None or wanted not in sent:
+                raise ValueError("it names no function of `tools`")
+        return choice
 
 
 @dataclass(frozen=True, slots=True)

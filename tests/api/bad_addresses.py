@@ -210,6 +210,7 @@ QUERIES = [
         "/v1/jobs?limit=x": "limit",
         "/v1/jobs?limit=1.5": "limit",
         "/v1/jobs?limit=" + "9" * 4000: "limit",
+        "/v1/jobs?tier=zz": "tier",
         "/v1/jobs?after=x": "after",
         "/v1/jobs?after=": "after",
         "/v1/jobs?after=1-1-1": "after",
@@ -229,6 +230,8 @@ QUERIES = [
         "/v1/usage?since=": "since",
         "/v1/usage?since=99999-01-01": "since",
         "/v1/usage?until=x": "until",
+        "/v1/usage?since=2099-01-01": "since",
+        "/v1/usage?since=2026-02-01&until=2026-01-01": "since",
         "/v1/usage?by=prompt": "by",
         "/v1/usage?by=": "by",
     }.items()

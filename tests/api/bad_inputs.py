@@ -111,6 +111,7 @@ FIELDS = [
     *fields(
         "model",
         (
+            None,
             1,
             "",
             [],
@@ -131,6 +132,7 @@ FIELDS = [
             [HI] * 10_001,
         ),
     ),
+    chat("model missing", {"messages": [HI]}, "model"),
     chat("messages missing", {"model": "auto"}, "messages"),
     *fields(
         "temperature",
@@ -163,6 +165,7 @@ FIELDS = [
             "10",
             True,
             [],
+            10**9,
         ),
     ),
     *fields(
@@ -173,6 +176,7 @@ FIELDS = [
             1.5,
             "10",
             True,
+            10**9,
         ),
     ),
     *fields(
@@ -231,6 +235,23 @@ FIELDS = [
             1,
             [],
             True,
+            "zz",
+            {"type": "function", "function": {"name": "not sent"}},
+            {"type": "function", "function": {}},
+            {"type": "function"},
+            {"type": "function", "function": "f"},
+        ),
+    ),
+    *fields(
+        "metadata",
+        (
+            1,
+            [],
+            {f"k{n}": "v" for n in range(17)},
+            {"k" * 65: "v"},
+            {"k": "v" * 513},
+            {"k": {"deeper": "v"}},
+            {"k": 1},
         ),
     ),
     *fields(

@@ -94,6 +94,19 @@ def test_a_requeued_job_waits_in_its_next_queue(world: World) -> None:
     assert world.claim(job, "w/2").job.hop == 1
 
 
+def test_a_hop_that_never_takes_a_job_is_remembered(world: World) -> None:
+    """However it goes on: sent to the next hop, waiting for a time or for the gate, or given back."""
+    held, store = world.running(), world.store
+    world.run(store.requeue(held, NO_ATTEMPT, 1, OTHER_TIER, reason="too_large", message="", unfit=True))
+    held = world.claim(world.job(held.job.id), "w/2")
+    assert held.job.unfit == {0}
+    world.run(store.release(held))
+    held = world.claim(world.job(held.job.id), "w/3")
+    assert held.job.unfit == {0}
+    world.run(store.park(held, NO_ATTEMPT, 0, Wait(1, "too_large", unfit=True)))
+    assert world.job(held.job.id).unfit == {0, 1}
+
+
 def test_a_released_job_is_as_before(world: World) -> None:
     """Drain gives it back to its own queue, with a ticket and without an attempt."""
     held = world.running()

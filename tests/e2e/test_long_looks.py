@@ -65,7 +65,7 @@ def test_a_thousand_batches(opened: Callable[..., Any], vessel: Served) -> None:
         note.get_by_text("of 1,000 shown").wait_for()
         while more.is_visible():
             before = note.inner_text()
-            more.click()
+            more.click(timeout=120_000)  # a busy machine draws a thousand rows slowly, and the button moves meanwhile
             wait_until(partial(changed, note, before))
         rows = page.locator("#batches tbody tr, #older tbody tr")
         wait_until(lambda: rows.count() == 1000, 30)

@@ -184,7 +184,7 @@ def test_nothing_is_overwritten_by_mistake(space: Space) -> None:
         assert "VESSEL_NAMESPACE=bak" in space.run("restore", str(space.file), code=2)["message"]
     whole = space.file.read_bytes()
     space.file.write_bytes(whole[:-10])
-    assert space.run("restore", str(space.file), "--replace", code=1)["code"] == "bad_backup"
+    assert space.run("restore", str(space.file), "--replace", code=2)["code"] == "bad_backup"
     assert space.values() == before
     space.file.write_bytes(whole)
     space.client.set(KEYS.job("late"), "made after the backup")

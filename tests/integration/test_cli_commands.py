@@ -76,6 +76,8 @@ def test_submitted_jobs_are_waited_for_by_their_ids(up: Up) -> None:
     assert whole["priority"] == "batch"
     assert "Name a colour" in whole["text"]
     assert job_id in {job["id"] for job in up.vessel("jobs", "--state", "succeeded", "--json").documents}
+    nowhere = up.vessel("jobs", "--tier", "powr", "--json")
+    assert (nowhere.code, "mean power?" in nowhere.document["error"]["message"]) == (2, True)
     assert job_id in up.vessel("jobs").out
     events = [event["event"] for event in up.vessel("events", job_id, "--follow", "--json").documents]
     assert events[0] == "created"

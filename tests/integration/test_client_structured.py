@@ -217,7 +217,7 @@ def test_what_a_wait_takes(client: GroqClient, worker: FakeWorker) -> None:
     handle = client.submit("0", tier="power")
     assert [end.job_id for end in client.wait(handle, timeout=20)] == [handle.id]
     assert [end.job_id for end in client.wait(handle.id, timeout=20)] == [handle.id]
-    for wrong in ("5s", float("nan"), [1]):
+    for wrong in ("5s", float("nan"), [1], -1):
         calls: tuple[Callable[[Any], object], ...] = (
             lambda t: client.query("0", timeout=t),
             lambda t: handle.result(timeout=t),

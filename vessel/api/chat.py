@@ -15,7 +15,7 @@ from vessel.api.calling import Begun, Repeats
 from vessel.api.faults import documented
 from vessel.api.session import Here
 from vessel.api.streams import streamed
-from vessel.errors import VesselError
+from vessel.errors import InvalidRequest, VesselError
 from vessel.observe.logs import get_logger
 from vessel.watch import succeeded
 from vessel.wire import Priority
@@ -59,6 +59,8 @@ async def create(
     """
     wants_stream = asked.body.value.get("stream") is True
     ask = replace(asked.ask(priority=Priority.INTERACTIVE), streaming=wants_stream)
+    if ask.body.get("model") is None:
+        raise InvalidRequest("model: name a model of Groq's, a tier, or `auto`. Nothing was enqueued.", param="model")
     calling = here.asking(tenant)
     repeats = Repeats.of(here.door.keys, tenant, request.url.path, asked.body.raw)
     begun = await here.run(calling.begin(ask, here.waiter, repeats, repeated=asked.repeated))

@@ -64,7 +64,7 @@ def body(name: str, example: object) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema(name), "example": example}}}
 
 
-CHAT_BODY = body("ChatRequest", CHAT)
+CHAT_BODY = body("ChatCompletionRequest", CHAT)
 JOB_BODY = body("ChatRequest", CHAT | {"vessel": {"priority": "normal", "deadline": "2h", "tags": {"team": "docs"}}})
 CHUNK = ANSWER | {
     "object": "chat.completion.chunk",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from vessel.client.looking import check_tier
 from vessel.client.steps import Run, Steps, run
 from vessel.errors import InvalidRequest, JobNotFound
 from vessel.jobs.record import JOB_ID
@@ -30,6 +31,7 @@ def page(
     asking: Asking, limit: int, after: str | None, state: JobState | None, tier: str | None
 ) -> Steps[tuple[list[Job], str | None]]:
     """Read a page, newest first, and where the next one begins. Raises InvalidRequest for a cursor that is none."""
+    check_tier(asking.door.registry, tier)
     place = None if after is None else (yield from _place(asking, after))
     found: list[tuple[_Place, Job]] = []
     seen = 0

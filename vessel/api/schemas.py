@@ -36,6 +36,10 @@ def _of(model: type[Any], schemas: dict[str, Any]) -> dict[str, Any]:
 _FOUND: dict[str, Any] = {}
 _CHAT = _of(ChatRequest, _FOUND)
 _CHAT["properties"]["vessel"] = {"$ref": "#/components/schemas/Policy"}
+_COMPLETION = _CHAT | {
+    "required": ["model", "messages"],
+    "properties": _CHAT["properties"] | {"model": {"type": "string", "minLength": 1, "maxLength": 200}},
+}
 _JOB = _object(
     ["id", "object", "state", "tier", "model"],
     id=_TEXT,
@@ -79,6 +83,7 @@ _SUM = _object(
 )
 SCHEMAS: dict[str, Any] = _FOUND | {
     "ChatRequest": _CHAT,
+    "ChatCompletionRequest": _COMPLETION,
     "Policy": _of(Policy, _FOUND),
     "MaintenanceRequest": _of(MaintenanceRequest, _FOUND),
     "Error": _object(["error"], error=_ERROR),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from vessel.cli.output import emit, note, say, say_on, usd
 from vessel.cli.reading import prompt_text
-from vessel.client import CodeResult, GroqClient, GroqCompound, core
+from vessel.client import CodeResult, GroqClient, GroqCompound, core, documents
 
 if TYPE_CHECKING:
     from vessel.client import Result
@@ -99,7 +99,7 @@ def result_document(result: Result) -> dict[str, Any]:
         "finish_reason": result.finish_reason,
         "usage": {name: getattr(result.usage, name) for name in result.usage.__slots__},
         "cost_usd": result.cost_usd,
-        "attempts": [attempt.as_dict() for attempt in result.attempts],
+        "attempts": documents.attempts(result.attempts),
     }
     if isinstance(result, CodeResult):
         document["code"] = result.code

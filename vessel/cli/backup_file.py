@@ -36,7 +36,7 @@ class BadBackup(VesselError):
     """The file is no whole backup; nothing was changed."""
 
     code = "bad_backup"
-    exit_code = 1
+    exit_code = 2
 
 
 class Kind(Enum):

@@ -171,7 +171,7 @@ def _failure_document(failed: JobFailed) -> dict[str, Any]:
         "job_id": failed.job_id,
         "state": failed.state,
         "error": {"message": failed.message, "type": "job_error", "code": failed.reason, "param": None},
-        "attempts": [a.as_dict() for a in failed.attempts],
+        "attempts": documents.attempts(failed.attempts),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from vessel.client.asking import Asking
@@ -44,11 +43,11 @@ class Core:
         """Say how long to wait; None is for ever. Raises InvalidRequest for what is no number of seconds."""
         timeout = self.timeout if given is None else given
         try:
-            if timeout is None or not math.isnan(timeout):
+            if timeout is None or timeout >= 0:
                 return timeout
         except TypeError:
             pass
-        raise InvalidRequest("timeout: it is a number of seconds.", param="timeout")
+        raise InvalidRequest("timeout: it is a number of seconds, at least 0.", param="timeout")
 
 
 class Configured:

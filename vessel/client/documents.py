@@ -8,11 +8,13 @@ from vessel.observe.moments import moment
 from vessel.registry import vessel_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vessel.client.following import JobEvent
     from vessel.client.gates import GateInfo, MaintenanceInfo
     from vessel.gate.refusals import Refused
     from vessel.gate.view import Breaker, Maintenance
-    from vessel.jobs.model import Job
+    from vessel.jobs.model import Attempt, Job
     from vessel.usage.budgets import Budget, Cap
     from vessel.watch.waiting import Waiting
 
@@ -46,9 +48,14 @@ def job(found: Job, *, whole: bool = False) -> dict[str, Any]:
             "policy": found.policy,
             "deadline_at": moment(found.deadline_at),
             "parked_until": moment(found.parked_until),
-            "attempts": [a.as_dict() | {"started_at": moment(a.started_at)} for a in found.attempts],
+            "attempts": attempts(found.attempts),
         }
     return document
+
+
+def attempts(made: Iterable[Attempt]) -> list[dict[str, Any]]:
+    """Describe a job's calls."""
+    return [one.as_dict() | {"started_at": moment(one.started_at)} for one in made]
 
 
 def event(found: JobEvent) -> dict[str, Any]:

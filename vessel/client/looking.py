@@ -12,12 +12,14 @@ from vessel.control import cancel as cancel_call
 from vessel.errors import InvalidRequest, JobNotFound
 from vessel.notify.delivery import described
 from vessel.notify.store import delivery
+from vessel.registry import suggest
 from vessel.watch import jobs_page
 from vessel.wire import JobState, parse_duration_s
 
 if TYPE_CHECKING:
     from vessel.client.asking import Asking
     from vessel.jobs.model import Job
+    from vessel.registry import Registry
     from vessel.submit import Door
 
 PAGE = 200
@@ -66,6 +68,7 @@ def cancel(asking: Asking, job_id: str) -> Steps[str]:
 def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | None, limit: int) -> Steps[list[Job]]:
     """List jobs without payloads, newest first."""
     wanted = None if state is None else _state(state)
+    check_tier(asking.door.registry, tier)
     oldest = 0 if since is None else _epoch_ms(since)
     found: dict[str, Job] = {}
     at = 0
@@ -85,6 +88,13 @@ def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | 
         if len(page) < PAGE or page[-1][1] < oldest:
             break
     return list(found.values())[:limit]
+
+
+def check_tier(registry: Registry, tier: str | None) -> None:
+    """Raise InvalidRequest for a tier that there is not: nothing is found in it, which would look like an answer."""
+    if tier is not None and tier not in registry.tiers:
+        hint = suggest(tier, registry.tiers)
+        raise InvalidRequest(f"There is no tier {tier!r}.{hint} `vessel tiers` lists them.", param="tier")
 
 
 def _own(asking: Asking, job: Job | None) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from vessel.errors import ContextLengthExceeded, Unreachable, UnsupportedContent
+from vessel.errors import ContextLengthExceeded, InvalidRequest, Unreachable, UnsupportedContent
 from vessel.jobs.model import Hop
 from vessel.registry import Feature, Kind, Vessel, resolve, vessel_of
 from vessel.routing.choice import chat_model, choose
@@ -17,6 +17,8 @@ from vessel.routing.wayout import WayOut
 from vessel.wire import OnOutage, SpeedPriority, Submission
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vessel.registry import Availability, Failover, Model, Registry
 
 AGENTIC = frozenset({"compound", "compound_mini"})
@@ -85,6 +87,7 @@ class _Routing:
             self._check_explicit()
         tools, tools_reason = self._builtin_tools()
         hops = self._hops(tools)
+        self._check_bound(hops)
         able = bool(hops) or not (self.unable or self.too_small)
         if able and self.submission.policy.on_outage is OnOutage.FAILOVER:
             hops += self.way_out.hops(self.choice.tier, alone=not hops)
@@ -117,6 +120,15 @@ class _Routing:
             hint = f"Able to: {', '.join(able)}." if able else "No model that is served can."
             text = f"{candidates[-1].id} cannot do {what}, so nothing was sent. {hint} Or leave the choice to `auto`."
             raise UnsupportedContent(text, param="model")
+
+    def _check_bound(self, hops: Sequence[Hop]) -> None:
+        """Refuse a longer answer than any model of the chain can give, as Groq does; each hop has its own bound."""
+        request = self.submission.request
+        name = "max_completion_tokens" if request.max_completion_tokens else "max_tokens"
+        most = max((self.registry.model(hop.model).max_output for hop in hops), default=None)
+        if most is not None and (getattr(request, name) or 0) > most:
+            text = f"{name}: the models of its chain answer with at most {most} tokens. Nothing was sent."
+            raise InvalidRequest(text, param=name)
 
     def _missing(self, model: Model) -> list[str]:
         missing = self.needs.missing(model)

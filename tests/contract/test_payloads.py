@@ -35,7 +35,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "one megabyte": {"messages": [{"role": "user", "content": "é" * (1 << 19)}]},
     "empty but valid": {"messages": [{"role": "user", "content": ""}]},
     "no content": {"messages": [{"role": "assistant", "content": None, "tool_calls": []}]},
-    "big integers": {"messages": MESSAGES, "seed": 2**70, "metadata": {"n": -(2**63) - 1, "m": 10**40}},
+    "big integers": {"messages": MESSAGES, "seed": 2**70, "x": {"n": -(2**63) - 1, "m": 10**40}},
     "floats": {"messages": MESSAGES, "x": [1e-7, 0.1 + 0.2, 1e22, 5e-324, 1.7976931348623157e308, -0.0, 1.0]},
     "deep": {"messages": MESSAGES, "x": nested(200)},
     "key order": {"z": 1, "messages": MESSAGES, "a": 2, "": 3, "Z": 4},

@@ -227,25 +227,21 @@ class JobStore:
     def requeue(self, held: Held, ending: Ending, hop: int, queue: str, *, reason: str, message: str,
                 unfit: bool = False) -> Call[Answer]:  # fmt: skip
         """Requeue on the hop's own queue, ticket in the same step; `unfit` as in `Wait`."""
-        onward = self._onward(held, hop, reason, message, queue, unfit=unfit)
-        return self._send_on(held, ending, hop, queue, onward, Verb.REQUEUE)
+        return self._send_on(held, ending, self._onward(held, hop, reason, message, queue, unfit=unfit), Verb.REQUEUE)
 
     def release(self, held: Held, ending: Ending = NO_ATTEMPT) -> Call[Answer]:
         """Release a job that has not started: no attempt is used and its booking goes back."""
-        hop, queue = held.job.hop, held.job.queue
-        return self._send_on(held, ending, hop, queue, self._onward(held, hop, "", "", queue), Verb.RELEASE)
+        return self._send_on(held, ending, self._onward(held, held.job.hop, "", ""), Verb.RELEASE)
 
-    def _send_on(
-        self, held: Held, ending: Ending, hop: int, queue: str, onward: dict[str, Arg], verb: Verb
-    ) -> Call[Answer]:
+    def _send_on(self, held: Held, ending: Ending, onward: dict[str, Arg], verb: Verb) -> Call[Answer]:
         args = self._ending(held, ending) | onward | {
             "from": sources(verb),
             "to": JobState.QUEUED,
             "verb": f"{verb}d",
             "template": self.template,
-            "repr": _repr(held.job.hops[hop]),
+            "repr": _repr(held.job.hops[int(onward["hop"])]),
         }  # fmt: skip
-        names = _named(self.of(held.job, queue=queue), self.gate(held.job, ending.charge))
+        names = _named(self.of(held.job, queue=str(onward["queue_name"])), self.gate(held.job, ending.charge))
         return load("requeue").call(names, args, _answer)
 
     def _ending(self, held: Held, ending: Ending) -> dict[str, Arg]:
@@ -267,19 +263,13 @@ class JobStore:
             "back_nano": ending.back.nano_usd,
         }
 
-    def _onward(
-        self, held: Held, hop: int, reason: str, message: str, queue: str = "", *, unfit: bool = False
-    ) -> dict[str, Arg]:
+    def _onward(self, held: Held, hop: int, reason: str, message: str, queue: str = "", *,
+                unfit: bool = False) -> dict[str, Arg]:  # fmt: skip
         target, never = held.job.hops[hop], held.job.unfit | ({held.job.hop} if unfit else set())
         return {
-            "reason": reason,
-            "message": message,
-            "hop": hop,
-            "tier": target.tier,
-            "model": target.model,
-            "queue_name": queue or held.job.queue,
-            "unfit": ",".join(map(str, sorted(never))),
-        }
+            "reason": reason, "message": message, "hop": hop, "tier": target.tier, "model": target.model,
+            "queue_name": queue or held.job.queue, "unfit": ",".join(map(str, sorted(never))),
+        }  # fmt: skip
 
     def _waits_in(self, job: Job) -> dict[str, Arg]:
         flow = flow_of(job.queue, job.tenant, outage=in_outage(job))

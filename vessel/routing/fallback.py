@@ -286,10 +286,10 @@ def _go_back(s: Situation, failure: Failure, hops: Sequence[int]) -> Decision | 
     if not hops:
         return None
     soonest = min(hops, key=lambda hop: (_blocked_ms(s, hop), hop))
-    model, delay = s.hops[soonest].model, max(LEAST_DELAY_MS, _blocked_ms(s, soonest))
-    if soonest > s.hop or model not in s.tried:
-        return _park(s, failure, delay, soonest)
-    delay = max(delay, _backoff_ms(s, _tries(s)))
+    model, blocked = s.hops[soonest].model, _blocked_ms(s, soonest)
+    if blocked or soonest > s.hop or model not in s.tried:
+        return _park(s, failure, max(LEAST_DELAY_MS, blocked), soonest)
+    delay = _backoff_ms(s, _tries(s))
     told = f"What {model} said before may pass, so the job goes back to it."
     return _too_late(s, failure, delay) or Park(delay, str(failure.reason), soonest, timed=True, note=told)
 

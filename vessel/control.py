@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vessel.errors import InvalidRequest, WrongState
 from vessel.gate.view import Maintenance, read_maintenance
 from vessel.keyspace.script import Arg, Call, command, load, pairs, word
-from vessel.registry.suggest import suggest
+from vessel.registry.suggest import no_tier
 from vessel.usage.budgets import WHOLE, cap_nano
 
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ def _field(door: Door, tier: str | None) -> str:
     if tier is None:
         return "all"
     if tier not in door.registry.tiers:
-        hint = suggest(tier, list(door.registry.tiers))
-        raise InvalidRequest(
-            f"There is no tier {tier!r}.{hint} Nothing was changed. `vessel tiers` lists them.", param="tier"
-        )
+        text = f"{no_tier(tier, door.registry.tiers)} Nothing was changed. `vessel tiers` lists them."
+        raise InvalidRequest(text, param="tier")
     return f"tier:{tier}"
 
 

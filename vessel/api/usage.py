@@ -11,7 +11,7 @@ from vessel.api.auth import Tenant
 from vessel.api.faults import documented
 from vessel.api.moments import MOMENT, epoch_ms
 from vessel.api.session import Here
-from vessel.client.usage import report
+from vessel.client.usage import BACKWARDS, backwards, report
 from vessel.errors import InvalidRequest
 from vessel.keyspace.server import clock
 
@@ -53,8 +53,7 @@ async def usage(
     now = await here.runner.run(clock())
     start = None if since is None else epoch_ms("since", since, now)
     end = None if until is None else epoch_ms("until", until, now)
-    if start is not None and start > (now if end is None else end):
-        text = "since: it lies behind the end of the span. Name an earlier time, in UTC."
-        raise InvalidRequest(text, param="since")
+    if backwards(start, end, now):
+        raise InvalidRequest(f"since: {BACKWARDS}", param="since")
     found = await here.run(report(here.door, since=start, until=end, by=by, tenant=tenant))
     return found.as_dict()

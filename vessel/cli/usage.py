@@ -20,7 +20,7 @@ from vessel.cli.output import emit, note, say, table
 from vessel.cli.reading import STDIN
 from vessel.client import GroqClient
 from vessel.client.steps import Run, drive, iterate
-from vessel.client.usage import EVERYTHING, Span, ledger, report
+from vessel.client.usage import BACKWARDS, EVERYTHING, Span, backwards, ledger, report
 from vessel.errors import VesselError
 from vessel.keyspace.server import clock
 from vessel.observe.moments import moment
@@ -142,8 +142,8 @@ def rebuild_log(output: Path, *, as_json: bool) -> None:
 
 def _span(wanted: Wanted, now: int) -> tuple[int | None, int | None]:
     since, until = (_moment(f"--{name}", getattr(wanted, name), now) for name in ("since", "until"))
-    if since is not None and since > (now if until is None else until):
-        raise BadUse("--since: it lies behind the end of the span. Name an earlier time, in UTC.", param="--since")
+    if backwards(since, until, now):
+        raise BadUse(f"--since: {BACKWARDS}", param="--since")
     return since, until
 
 

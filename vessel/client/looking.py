@@ -12,7 +12,7 @@ from vessel.control import cancel as cancel_call
 from vessel.errors import InvalidRequest, JobNotFound
 from vessel.notify.delivery import described
 from vessel.notify.store import delivery
-from vessel.registry import suggest
+from vessel.registry import no_tier
 from vessel.watch import jobs_page
 from vessel.wire import JobState, parse_duration_s
 
@@ -93,8 +93,7 @@ def jobs_of(asking: Asking, state: str | None, tier: str | None, since: Since | 
 def check_tier(registry: Registry, tier: str | None) -> None:
     """Raise InvalidRequest for a tier that there is not: nothing is found in it, which would look like an answer."""
     if tier is not None and tier not in registry.tiers:
-        hint = suggest(tier, registry.tiers)
-        raise InvalidRequest(f"There is no tier {tier!r}.{hint} `vessel tiers` lists them.", param="tier")
+        raise InvalidRequest(f"{no_tier(tier, registry.tiers)} `vessel tiers` lists them.", param="tier")
 
 
 def _own(asking: Asking, job: Job | None) -> Job:

@@ -52,6 +52,14 @@ class Span:
 EVERYTHING = Span(0, 1 << 62)
 
 
+BACKWARDS = "it lies behind the end of the span. Name an earlier time, in UTC."
+
+
+def backwards(since: int | None, until: int | None, now: int) -> bool:
+    """Tell whether a span, in epoch ms, begins after its end, which is now unless given."""
+    return since is not None and since > (now if until is None else until)
+
+
 def report(
     door: Door, *, since: int | None = None, until: int | None = None, by: str = "model", tenant: str | None = None
 ) -> Steps[Report]:

@@ -19,7 +19,7 @@ from vessel.registry.model import (
     Vessel,
     vessel_of,
 )
-from vessel.registry.suggest import suggest
+from vessel.registry.suggest import no_tier, suggest
 
 __all__ = [
     "OPENAI_PREFIX",
@@ -39,6 +39,7 @@ __all__ = [
     "Vessel",
     "failover_of",
     "load_registry",
+    "no_tier",
     "resolve",
     "suggest",
     "vessel_of",

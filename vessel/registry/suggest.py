@@ -25,3 +25,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
         near = near or [ends[end] for end in get_close_matches(asked, ends, n=3)]
     found = list(dict.fromkeys(names[key] for key in near))[:3]
     return f" Did you mean {' or '.join(found)}?" if found else ""
+
+
+def no_tier(tier: str, known: Iterable[str]) -> str:
+    """Say that there is no such tier, and which may be meant."""
+    return f"There is no tier {tier!r}.{suggest(tier, known)}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vessel.errors import UnknownModel, UnsupportedContent
-from vessel.registry import Feature, Kind, resolve, suggest
+from vessel.registry import Feature, Kind, no_tier, resolve
 from vessel.routing.needs import wished
 from vessel.wire import SpeedPriority, TaskType
 
@@ -79,7 +79,7 @@ def _by_name(submission: Submission, registry: Registry) -> Choice | None:
     name, tier = submission.request.model, submission.policy.tier
     task = str(submission.policy.task_type or "explicit")
     if tier is not None and tier not in registry.tiers:
-        text = f"There is no tier {tier!r}.{suggest(tier, registry.tiers)} `vessel tiers` lists them."
+        text = f"{no_tier(tier, registry.tiers)} `vessel tiers` lists them."
         raise UnknownModel(text, param="vessel.tier")
     if name is not None and name != AUTO and name not in registry.tiers:
         model = chat_model(registry, name, "model")
